@@ -1,0 +1,49 @@
+"""The protocol that every backend satisfies: event engine, fluid engine, live cluster."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from imbres_gym.plan import Plan
+from imbres_gym.scenario import Scenario
+from imbres_gym.telemetry import ClusterInfo, Telemetry
+
+
+class Cluster(Protocol):
+    """A microservice cluster that can be measured and acted on."""
+
+    @property
+    def info(self) -> ClusterInfo:
+        """What is fixed for an episode."""
+        ...
+
+    def reset(self, seed: int) -> Telemetry:
+        """Start an episode; the first telemetry is that of one control interval under balanced load."""
+        ...
+
+    def apply(self, plan: Plan) -> None:
+        """Put a plan in force; its parts must be legal (see `imbres_gym.plan`)."""
+        ...
+
+    def advance(self, seconds: float) -> Telemetry:
+        """Let time pass and measure."""
+        ...
+
+    def snapshot(self) -> object:
+        """The whole state; restoring it gives the same future, bit for bit."""
+        ...
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a snapshot of this cluster's episode."""
+        ...
+
+    def close(self) -> None:
+        """Release what the cluster holds."""
+        ...
+
+
+def make_cluster(scenario: Scenario) -> Cluster:
+    """The backend that the scenario's `engine` names."""
+    from imbres_gym.sim.events import EventCluster
+
+    return EventCluster(scenario)

@@ -1,0 +1,116 @@
+"""What an agent sees: one dictionary of arrays per control interval, the same for a simulated and a live cluster.
+
+M microservices, H hosts, C request classes, P pairs; N = `ClusterInfo.max_containers` rows in the container table.
+
+| key | shape, dtype | unit | meaning |
+|---|---|---|---|
+| time_s | (1,) float32 | s | end of the interval, since the start of the episode |
+| own_latency_ms | (M, H) float32 | ms | mean own latency of the spans that ended (without children) |
+| own_p95_ms | (M, H) float32 | ms | their 95th percentile |
+| load_rps | (M, H) float32 | 1/s | calls that arrived |
+| samples | (M, H) int64 | - | spans that ended; 0: the latency is an old one |
+| age_s | (M, H) float32 | s | age of the latency |
+| cpu_utilisation | (M, H) float32 | - | CPU use of the containers as a share of their quota |
+| microservice_p95_ms | (M,) float32 | ms | 95th percentile of own latency over all containers |
+| ready, pending | (M, H) int64 | - | containers |
+| wanted | (M,) int64 | - | replicas wanted |
+| interference | (H, 4) float32 | 0-1 | utilisation of CPU, memory bandwidth, network, LLC by all on the host |
+| e2e_ms | (C, 4) float32 | ms | mean, p50, p95, p99 of the E2E latency in the interval |
+| window_p95_ms | (C,) float32 | ms | p95 of the E2E latency in the last scaling interval |
+| requests, failed | (C,) int64 | - | requests that ended; those that failed |
+| workload_rps | (C,) float32 | 1/s | end-user requests that arrived |
+| sla_ms | (1,) float32 | ms | target of the p95 |
+| proportions | (M, H) float32 | 0-1 | load proportions in force |
+| connections | (P,) int64 | - | open connections |
+| pair_share | (P, H, H) float32 | 0-1 | share of a pair's traffic from host to host |
+| containers | (N, 4) int64 | - | id, microservice, host, ready (0 or 1); unused rows are -1 |
+| container_usage | (N, 3) float32 | 1/s, -, s | requests/s, CPU as a share of the quota, age; unused rows are 0 |
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.telemetry import ClusterInfo, Telemetry
+
+Observation = dict[str, NDArray[Any]]
+
+_INTEGER = ("samples", "ready", "pending", "wanted", "requests", "failed", "connections")
+_REAL = (
+    "own_latency_ms",
+    "own_p95_ms",
+    "load_rps",
+    "age_s",
+    "cpu_utilisation",
+    "microservice_p95_ms",
+    "interference",
+    "e2e_ms",
+    "workload_rps",
+    "proportions",
+    "pair_share",
+)
+
+
+class Observer:
+    """Turns the telemetry of successive intervals into observations; remembers one scaling interval of latencies."""
+
+    def __init__(self, info: ClusterInfo) -> None:
+        self._info = info
+        self._window: deque[Telemetry] = deque()
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._window.clear()
+
+    def observe(self, telemetry: Telemetry) -> Observation:
+        """The observation after one more interval; its arrays are new and belong to the caller."""
+        self._window.append(telemetry)
+        horizon = telemetry.time_s - self._info.scaling_interval_s
+        while self._window[0].time_s <= horizon + 1e-9:
+            self._window.popleft()
+        observation: Observation = {name: np.asarray(getattr(telemetry, name), np.int64) for name in _INTEGER}
+        observation.update({name: np.asarray(getattr(telemetry, name), np.float32) for name in _REAL})
+        observation["time_s"] = np.array([telemetry.time_s], np.float32)
+        observation["sla_ms"] = np.array([self._info.sla_ms], np.float32)
+        observation["window_p95_ms"] = self._window_p95()
+        observation["containers"], observation["container_usage"] = self._container_table(telemetry)
+        return observation
+
+    def _window_p95(self) -> NDArray[np.float32]:
+        """p95 per class over the window; a failed request counts as slower than all."""
+        p95 = np.zeros(len(self._info.classes), np.float32)
+        for index in range(len(p95)):
+            latencies = np.concatenate([t.latencies_ms[index] for t in self._window])
+            failed = sum(int(t.failed[index]) for t in self._window)
+            p95[index] = tail_latency(latencies, failed, 95.0)
+        return p95
+
+    def _container_table(self, telemetry: Telemetry) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows = min(len(telemetry.container_id), self._info.max_containers)
+        table = np.full((self._info.max_containers, 4), -1, np.int64)
+        usage = np.zeros((self._info.max_containers, 3), np.float32)
+        table[:rows, 0] = telemetry.container_id[:rows]
+        table[:rows, 1] = telemetry.container_microservice[:rows]
+        table[:rows, 2] = telemetry.container_host[:rows]
+        table[:rows, 3] = telemetry.container_ready[:rows]
+        usage[:rows, 0] = telemetry.container_rps[:rows]
+        usage[:rows, 1] = telemetry.container_cpu[:rows]
+        usage[:rows, 2] = telemetry.container_age_s[:rows]
+        return table, usage
+
+
+FAILED_MS = 10_000.0
+"""Latency that stands for a failed request in percentiles [ms]: the client's time-out in DeathStarBench (10 s)."""
+
+
+def tail_latency(latencies_ms: NDArray[np.float64], failed: int, percentile: float) -> float:
+    """Percentile of the latencies where each failed request counts as `FAILED_MS`; 0 without requests."""
+    total = latencies_ms.size + failed
+    if total == 0:
+        return 0.0
+    everything = np.concatenate([latencies_ms, np.full(failed, FAILED_MS)]) if failed else latencies_ms
+    return float(np.percentile(everything, percentile))

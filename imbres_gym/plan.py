@@ -1,0 +1,101 @@
+"""What an agent decides: load proportions, connection plans and replica counts, always validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Links:
+    """The connections of one (upstream, downstream) pair of microservices.
+
+    Attributes:
+        upstream: (n_links,) int64, id of the upstream container.
+        downstream: (n_links,) int64, id of the downstream container.
+        weight: (n_links,) float64, share of the upstream container's calls [0-1]; the engine normalises the links
+            of each upstream container, so only their ratio matters.
+    """
+
+    upstream: NDArray[np.int64]
+    downstream: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not self.upstream.shape == self.downstream.shape == self.weight.shape or self.weight.ndim != 1:
+            raise ValueError("upstream, downstream and weight must be arrays of one length")
+        if not np.all(np.isfinite(self.weight)) or np.any(self.weight < 0.0):
+            raise ValueError("weights must be finite and >= 0")
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+@dataclass(frozen=True)
+class ConnectionPlan:
+    """Which upstream container talks to which downstream container, with which weight.
+
+    Attributes:
+        links: pair index (position in `ClusterInfo.pairs`) -> its links. A pair that is absent is fully connected:
+            every upstream container sends to every downstream container by the load proportions. So does an upstream
+            container that has no link to a living container.
+    """
+
+    links: dict[int, Links] = field(default_factory=dict)
+
+
+FULL_CONNECTION = ConnectionPlan()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One decision; a part that is None leaves what is in force.
+
+    Attributes:
+        proportions: (n_microservices, n_hosts) float64, share of a microservice's load that goes to a host; each row
+            sums to 1 over the hosts where it has containers. Containers of one host share its load equally.
+        connections: the connection plan.
+        replicas: (n_microservices,) int64, wanted containers.
+    """
+
+    proportions: NDArray[np.float64] | None = None
+    connections: ConnectionPlan | None = None
+    replicas: NDArray[np.int64] | None = None
+
+
+def balanced_proportions(ready: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Equal load on every container: D_j = S_j / sum S; rows without containers are zero.
+
+    Args:
+        ready: (n_microservices, n_hosts) containers that take requests.
+    """
+    counts = ready.astype(np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+
+
+def project_proportions(
+    proportions: NDArray[np.float64], ready: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], int]:
+    """Make any array of the right shape a legal load proportion; also count the rows that had to be changed.
+
+    The rule: NaN, infinite and negative entries and entries of hosts without a ready container become 0; a row is
+    divided by its sum; a row without anything left becomes balanced. Rows that sum to 1 within 1e-6 and had no such
+    entry are not counted.
+
+    Raises:
+        ValueError: the shape is not that of `ready`.
+    """
+    if proportions.shape != ready.shape:
+        raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
+    raw = np.asarray(proportions, dtype=np.float64)
+    allowed = ready > 0
+    legal = np.where(allowed & np.isfinite(raw) & (raw > 0.0), raw, 0.0)
+    sums = legal.sum(axis=1)
+    live = allowed.any(axis=1)
+    changed = live & ((np.abs(sums - 1.0) > 1e-6) | np.any(legal != raw, axis=1))
+    scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0.0)
+    result = np.where((sums > 0.0)[:, None], legal * scale[:, None], balanced_proportions(ready))
+    return result, int(changed.sum())

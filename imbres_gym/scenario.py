@@ -1,0 +1,158 @@
+"""A scenario: application x hosts x workload x interference x SLA x engine, from one YAML file."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from imbres_gym.application import Application, load_application
+from imbres_gym.config import ConfigError, StrictModel, find_config, nearest, read_yaml, validate
+from imbres_gym.sim.effects import Effects
+from imbres_gym.sim.interference import Interference
+from imbres_gym.sim.workload import ReplayWorkload, Workload
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds of "90", "90s", "30m" or "1h", or of a number of seconds.
+
+    Raises:
+        ValueError: not a positive duration.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(value))
+    seconds = float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match[2] or "s"] if match else 0.0
+    if seconds <= 0.0:
+        raise ValueError(f"{value!r} is not a duration; write for example 90s, 30m or 1h")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class Hosts(StrictModel):
+    """The hosts (nodes) that run the application's containers, all alike."""
+
+    count: int = Field(ge=1)
+    cores: float = Field(gt=0.0)
+    memory_mb: float = Field(gt=0.0)
+
+
+class DefaultPolicies(StrictModel):
+    """Import paths `module:Class` of the policies that fill the tiers which an environment's agent does not decide."""
+
+    load: str = "agents.load.balanced:BalancedLoad"
+    connections: str = "agents.connections.full:FullConnections"
+    scaling: str = "agents.scaling.static:StaticScaling"
+
+
+class Scenario(StrictModel):
+    """Everything that an engine needs, validated as a whole."""
+
+    name: str = ""
+    description: str = ""
+    application: Application
+    """In the file: a name of `configs/applications/` or a path, relative to the scenario file."""
+    hosts: Hosts
+    workload: Workload
+    interference: Interference
+    sla_ms: float = Field(gt=0.0)
+    """Target of the 95th percentile of the E2E latency of every request class [ms]."""
+    duration: Duration = 1800.0
+    """Length of an episode [s]; "30m" in the file."""
+    control_interval_s: float = Field(default=5.0, gt=0.0)
+    """Time between decisions of the load and connection tiers (Imbres section 6.1)."""
+    scaling_interval_s: float = Field(default=60.0, gt=0.0)
+    """Time between changes of replica counts (Imbres section 6.1)."""
+    startup_s: float = Field(default=5.0, ge=0.0)
+    """Time from the creation of a container until it takes requests [s]: estimate."""
+    initial_utilisation: float = Field(default=0.5, gt=0.0, le=1.0)
+    """At the start every microservice has the containers that put its mean CPU demand at this share of its quota."""
+    initial_replicas: dict[str, int] = {}
+    """Overrides of the initial count, per microservice."""
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=200, ge=1)
+    connections_per_container: int = Field(default=10, ge=1)
+    """Connection budget of a pair, per downstream container (Imbres section 6.1: ten)."""
+    effects: Effects = Effects()
+    trace_sampling: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of requests whose spans are recorded."""
+    engine: Literal["events"] = "events"
+    seed: int = Field(default=0, ge=0)
+    policies: DefaultPolicies = DefaultPolicies()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Scenario:
+        names = self.application.microservice_names
+        for name, count in self.initial_replicas.items():
+            if name not in names:
+                raise ValueError(f"initial_replicas: no microservice {name!r}; {nearest(name, names)}")
+            if not self.min_replicas <= count <= self.max_replicas:
+                raise ValueError(
+                    f"initial_replicas.{name}: {count} is outside min_replicas..max_replicas "
+                    f"({self.min_replicas}..{self.max_replicas})"
+                )
+        ratio = self.scaling_interval_s / self.control_interval_s
+        if ratio < 1.0 or abs(ratio - round(ratio)) > 1e-9:
+            raise ValueError(
+                f"scaling_interval_s: {self.scaling_interval_s:g} must be a multiple of "
+                f"control_interval_s ({self.control_interval_s:g})"
+            )
+        self._check_placement()
+        return self
+
+    def _check_placement(self) -> None:
+        app, hosts = self.application, self.hosts
+        for name in app.microservice_names:
+            if app.cores_of(name) > hosts.cores or app.memory_of(name) > hosts.memory_mb:
+                raise ValueError(
+                    f"application: a container of {name!r} ({app.cores_of(name):g} cores, {app.memory_of(name):g} MB) "
+                    f"fits on no host ({hosts.cores:g} cores, {hosts.memory_mb:g} MB)"
+                )
+        counts = self.replicas_at_start()
+        for what, need, room in (
+            ("cores", sum(app.cores_of(n) * c for n, c in counts.items()), hosts.count * hosts.cores),
+            ("MB of memory", sum(app.memory_of(n) * c for n, c in counts.items()), hosts.count * hosts.memory_mb),
+        ):
+            if need > room:
+                raise ValueError(f"hosts: the initial containers need {need:g} {what}, the hosts have {room:g}")
+
+    def replicas_at_start(self) -> dict[str, int]:
+        """Containers of each microservice at the start of an episode."""
+        demand = self.application.cpu_ms_per_request()
+        rate = self.workload.rate(0.0)
+        counts: dict[str, int] = {}
+        for name in self.application.microservice_names:
+            quota = self.application.cores_of(name)
+            share = max(self.initial_utilisation - self.application.microservices[name].idle_cores / quota, 0.05)
+            needed = math.ceil(rate * demand[name] / 1000.0 / (quota * share) - 1e-9)
+            counts[name] = self.initial_replicas.get(name, min(max(needed, self.min_replicas), self.max_replicas))
+        return counts
+
+
+def load_scenario(reference: str | Path | Scenario, **overrides: Any) -> Scenario:
+    """Read a scenario by name ("social-network/high-strict") or from any YAML file; keywords override its keys.
+
+    Raises:
+        ConfigError: no such scenario, or it is not valid; says which key, and what would be right.
+    """
+    if isinstance(reference, Scenario):
+        if not overrides:
+            return reference
+        data = {**{name: getattr(reference, name) for name in type(reference).model_fields}, **overrides}
+        return validate(Scenario, data, reference.name or "scenario")
+    path = find_config("scenarios", reference)
+    data = {"name": str(reference), **read_yaml(path), **overrides}
+    application = data.get("application")
+    if not isinstance(application, str):
+        raise ConfigError(f"{path}: application: give the name of an application or the path of its file")
+    beside = path.parent / application
+    data["application"] = load_application(beside if beside.suffix in {".yaml", ".yml"} else application)
+    scenario = validate(Scenario, data, path)
+    workload = scenario.workload
+    if isinstance(workload, ReplayWorkload) and not workload.file.is_absolute():
+        absolute = workload.model_copy(update={"file": (path.parent / workload.file).resolve()})
+        scenario = scenario.model_copy(update={"workload": absolute})
+    return scenario

@@ -1,0 +1,1 @@
+"""Simulated clusters: engines, containers, interference, workload, pod scheduling."""
