@@ -1,0 +1,545 @@
+"""The event loop of the event engine, compiled: requests, spans, containers under CFS bandwidth control.
+
+The rules, and the numbers in comments, are those of `docs/event-engine.md`. Times are in ms, CPU in core-ms. Nothing
+here allocates: when an array is nearly full the loop returns between two events and Python grows it (`state.grow`).
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+# Compiled without reference counting (`_nrt=False`): nothing is allocated here, and counting references of the arrays
+# at each call costs twice the rest. Inlining by LLVM avoids passing the tuples of arrays by value.
+from imbres_gym.sim.random import ARRIVALS, DELAYS, DEMAND, ROUTING, exponential, gamma, uniform
+from imbres_gym.sim.state import (
+    FREE_REQUEST,
+    FREE_SPAN,
+    HEAP,
+    LIVE_REQUESTS,
+    LIVE_SPANS,
+    NEXT_ARRIVAL,
+    NOW,
+    OWN_SAMPLES,
+    RATE,
+    REQUEST_NUMBER,
+    REQUEST_SAMPLES,
+    SPAN_UID,
+    TRACED,
+)
+
+CONTAINER, ARRIVE, BURST, ANSWER = range(4)
+"""Kinds of events: a container's next change; a request message arrives; a delayed burst starts; a call is answered.
+The key of an event is subject * 4 + kind."""
+
+GROWS = ("", "heap", "spans", "requests", "bursts", "own_samples", "request_samples", "traced")
+"""Meaning of what `run` returns: "" when it is done, else the array that must grow before it can go on."""
+
+MARGIN = 2_048  # entries that one event can add at most, see `FLUSH`
+FLUSH = 1_024  # expired requests that leave an accept queue in one event
+EPSILON = 1e-6  # [ms] far above the rounding of an hour, far below any demand
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def push(state, time, key, version):
+    """Add an event to the heap."""
+    heap = state.heap
+    place = state.count[HEAP]
+    state.count[HEAP] = place + 1
+    while place > 0:
+        above = (place - 1) >> 1
+        if heap[above].time <= time:
+            break
+        heap[place] = heap[above]
+        place = above
+    heap[place].time = time
+    heap[place].key = key
+    heap[place].version = version
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def pop(state):
+    """Remove the first event from the heap."""
+    heap = state.heap
+    size = state.count[HEAP] - 1
+    state.count[HEAP] = size
+    time = heap[size].time
+    place = 0
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size and heap[below + 1].time < heap[below].time:
+            below += 1
+        if heap[below].time >= time:
+            break
+        heap[place] = heap[below]
+        place = below
+    heap[place] = heap[size]
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def sync(slot, slow, now):
+    """Bring a container's service and quota up to `now`; since its last event nothing else changed."""
+    if slot.active > 0:
+        if slot.throttled == 0:
+            work = min(float(slot.active), slot.parallelism) / slow * (now - slot.last)
+            slot.left -= work
+            slot.attained += work / slot.active
+            slot.used += work
+            slot.tick_used += work
+    elif now >= slot.period_end:  # idle, and periods passed unseen
+        refill(slot, now)
+    slot.last = now
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def refill(slot, now):
+    """A period is over: the container gets the next quota."""
+    slot.period_end += slot.period * (math.floor((now - slot.period_end + EPSILON) / slot.period) + 1.0)
+    slot.left = slot.quota
+    slot.throttled = 0
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def schedule(state, s, slow, now):
+    """Push a container's next change: a burst ends, the quota is spent or the period is over."""
+    slot = state.slots[s]
+    slot.version += 1  # outdates the event pushed before
+    if slot.active == 0:
+        return
+    time = slot.period_end
+    if slot.throttled == 0:
+        rate = min(float(slot.active), slot.parallelism) / slow
+        to_serve = (state.burst_end[s, 0] - slot.attained) * slot.active
+        time = min(time, now + max(0.0, min(to_serve, slot.left)) / rate)
+    push(state, time, s * 4, slot.version)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def join(state, s, i, demand):
+    """A burst of span i starts in container s, which is in sync."""
+    slot = state.slots[s]
+    if slot.active == 0:
+        slot.attained = 0.0
+    end, span = state.burst_end[s], state.burst_span[s]
+    place = slot.active
+    slot.active += 1
+    key = slot.attained + demand
+    while place > 0:
+        above = (place - 1) >> 1
+        if end[above] <= key:
+            break
+        end[place], span[place] = end[above], span[above]
+        place = above
+    end[place], span[place] = key, i
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def leave(state, s):
+    """Remove the burst of container s that ends first; return its span."""
+    slot = state.slots[s]
+    end, span = state.burst_end[s], state.burst_span[s]
+    first = span[0]
+    slot.active -= 1
+    size = slot.active
+    key, moved = end[size], span[size]
+    place = 0
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size and end[below + 1] < end[below]:
+            below += 1
+        if end[below] >= key:
+            break
+        end[place], span[place] = end[below], span[below]
+        place = below
+    end[place], span[place] = key, moved
+    return first
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def choose(state, routes, low, high):
+    """A container slot by the cumulative weights of a row (rule 1)."""
+    u = uniform(state.streams, ROUTING) * routes.cdf[high - 1]
+    while low < high - 1:
+        middle = (low + high - 1) >> 1
+        if routes.cdf[middle] >= u:
+            high = middle + 1
+        else:
+            low = middle + 1
+    return routes.target[low]
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def message_ms(program, world, microservice, host, other):
+    """Half a hop between two hosts (rule 2)."""
+    u = max(world.network[host], world.network[other])
+    return 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[microservice] * (1.0 / (1.0 - u) - 1.0))
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def new_span(state, node, parent, request, now):
+    """Take a span from the free list."""
+    i = state.count[FREE_SPAN]
+    span = state.spans[i]
+    state.count[FREE_SPAN] = span.link
+    state.count[LIVE_SPANS] += 1
+    state.count[SPAN_UID] += 1
+    span.uid = state.count[SPAN_UID]
+    span.send = now
+    span.start = now
+    span.end = now
+    span.child = 0.0
+    span.node = node
+    span.parent = parent
+    span.request = request
+    span.slot = -1
+    span.pending = 0
+    span.repeat = 0
+    span.failed = 0
+    return i
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def call(program, state, routes, world, node, parent, request, repeat, now):
+    """Make one call: to a store, or to a container of a microservice (rules 1, 2, 7)."""
+    i = new_span(state, node, parent, request, now)
+    span = state.spans[i]
+    span.repeat = repeat
+    microservice = program.node_microservice[node]
+    if microservice < 0:
+        span.end = now + exponential(state.streams, DEMAND, program.node_store_ms[node])
+        push(state, span.end, i * 4 + ANSWER, 0)
+        return
+    low, high = routes.pool_low[microservice], routes.pool_high[microservice]
+    caller = -1
+    if parent >= 0:
+        caller = state.spans[parent].slot
+        pair = program.node_pair[node]
+        if routes.low[pair, caller] < routes.high[pair, caller]:
+            low, high = routes.low[pair, caller], routes.high[pair, caller]
+    if low == high:  # no container takes requests
+        span.failed = 1
+        push(state, now, i * 4 + ANSWER, 0)
+        return
+    s = choose(state, routes, low, high)
+    span.slot = s
+    slot = state.slots[s]
+    slot.inflight += 1
+    other = state.slots[caller].host if caller >= 0 else slot.host
+    push(state, now + message_ms(program, world, microservice, slot.host, other), i * 4 + ARRIVE, 0)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def answer(program, state, world, i, now):
+    """Send the answer of span i to its caller (rule 2)."""
+    span = state.spans[i]
+    slot = state.slots[span.slot]
+    slot.inflight -= 1
+    span.end = now
+    other = state.slots[state.spans[span.parent].slot].host if span.parent >= 0 else slot.host
+    push(state, now + message_ms(program, world, slot.microservice, slot.host, other), i * 4 + ANSWER, 0)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def begin_burst(program, state, world, i, now):
+    """The next CPU burst of span i: demand (rule 4) after a scheduling delay (rule 5).
+
+    The next stage is drawn here: one in which no call is made does not block, so its burst is part of this one.
+    """
+    span = state.spans[i]
+    slot = state.slots[span.slot]
+    mean = program.node_burst_ms[span.node] * world.stretch[slot.microservice, slot.host] * slot.factor
+    demand = gamma(state.streams, DEMAND, program.demand_shape, mean)
+    while span.failed == 0 and span.stage < program.node_stage[span.node + 1]:
+        span.made = draw_calls(program, state, span.stage)
+        if span.made != 0:
+            break
+        span.stage += 1
+        demand += gamma(state.streams, DEMAND, program.demand_shape, mean)
+    delay = world.delay_ms[slot.microservice, slot.host]
+    if delay > 0.0:
+        span.burst = demand
+        push(state, now + exponential(state.streams, DELAYS, delay), i * 4 + BURST, 0)
+    else:
+        join(state, span.slot, i, demand)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def draw_calls(program, state, stage):
+    """Which calls of a stage are made: one bit per child (rule 6)."""
+    made = 0
+    first = program.stage_child[stage]
+    for child in range(first, program.stage_child[stage + 1]):
+        probability = program.node_probability[program.child_node[child]]
+        if probability == 1.0 or uniform(state.streams, DEMAND) <= probability:
+            made |= 1 << (child - first)
+    return made
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def start(program, state, world, i, now):
+    """A worker takes the request of span i (rule 4)."""
+    span = state.spans[i]
+    state.slots[span.slot].busy += 1
+    span.start = now
+    span.stage = program.node_stage[span.node]
+    begin_burst(program, state, world, i, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def arrive(program, state, world, i, now):
+    """A request message reaches its container (rule 3)."""
+    span = state.spans[i]
+    slot = state.slots[span.slot]
+    slot.arrivals += 1
+    if now > state.requests[span.request].deadline:
+        span.failed = 1
+    elif slot.busy < slot.workers:
+        start(program, state, world, i, now)
+        return
+    elif slot.queued < slot.queue_limit:
+        if slot.queued == 0:
+            slot.queue_head = i
+        else:
+            state.spans[slot.queue_tail].link = i
+        slot.queue_tail = i
+        slot.queued += 1
+        return
+    else:
+        span.failed = 1
+    span.start = now
+    answer(program, state, world, i, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def finish(program, state, world, i, now):
+    """Span i ends: record it, answer, and let its worker take the next request (rule 8)."""
+    span = state.spans[i]
+    slot = state.slots[span.slot]
+    own = now - span.start - span.child
+    n = state.count[OWN_SAMPLES]
+    state.count[OWN_SAMPLES] = n + 1
+    sample = state.own_samples[n]
+    sample.own = own
+    sample.microservice = slot.microservice
+    sample.host = slot.host
+    request = state.requests[span.request]
+    if request.sampled:
+        n = state.count[TRACED]
+        state.count[TRACED] = n + 1
+        trace = state.traced[n]
+        trace.request = request.number
+        trace.span = span.uid
+        trace.parent = state.spans[span.parent].uid if span.parent >= 0 else -1
+        trace.microservice = slot.microservice
+        trace.container = slot.id
+        trace.request_class = request.class_
+        trace.start_s = span.start * 1e-3
+        trace.end_s = now * 1e-3
+        trace.own_ms = own
+    slot.busy -= 1
+    answer(program, state, world, i, now)
+    flushed = 0
+    while slot.queued > 0:
+        head = slot.queue_head
+        waiting = state.spans[head]
+        slot.queue_head = waiting.link
+        slot.queued -= 1
+        if now <= state.requests[waiting.request].deadline or flushed == FLUSH:
+            start(program, state, world, head, now)
+            break
+        flushed += 1
+        waiting.failed = 1
+        waiting.start = now
+        answer(program, state, world, head, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def burst_done(program, state, routes, world, i, now):
+    """A burst of span i ended: make the calls of its next stage, or end it (rules 6 and 8)."""
+    span = state.spans[i]
+    stage = span.stage
+    if span.failed or stage == program.node_stage[span.node + 1]:
+        finish(program, state, world, i, now)
+        return
+    span.stage = stage + 1
+    span.first = np.inf
+    span.last = -np.inf
+    first = program.stage_child[stage]
+    for child in range(first, program.stage_child[stage + 1]):
+        if span.made >> (child - first) & 1:
+            node = program.child_node[child]
+            span.pending += 1
+            call(program, state, routes, world, node, i, span.request, program.node_repeat[node] - 1, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def answered(program, state, routes, world, i, now):
+    """The answer of span i reached its caller, a span (rule 6)."""
+    child = state.spans[i]
+    span = state.spans[child.parent]
+    if program.node_traced[child.node]:
+        if program.client_spans or child.slot < 0:
+            span.first = min(span.first, child.send)
+            span.last = max(span.last, now)
+        else:
+            span.first = min(span.first, child.start)
+            span.last = max(span.last, child.end)
+    if child.failed:
+        span.failed = 1
+        state.requests[child.request].failed = 1
+    if child.repeat > 0 and span.failed == 0:
+        call(program, state, routes, world, child.node, child.parent, child.request, child.repeat - 1, now)
+        return
+    span.pending -= 1
+    if span.pending == 0:
+        span.child += max(0.0, span.last - span.first)
+        begin_burst(program, state, world, child.parent, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def request_ends(state, i, now):
+    """The answer of root span i reached the end user."""
+    span = state.spans[i]
+    request = state.requests[span.request]
+    n = state.count[REQUEST_SAMPLES]
+    state.count[REQUEST_SAMPLES] = n + 1
+    sample = state.request_samples[n]
+    sample.latency = now - request.arrival
+    sample.class_ = request.class_
+    sample.failed = 1 if request.failed or span.failed or now > request.deadline else 0
+    request.link = state.count[FREE_REQUEST]
+    state.count[FREE_REQUEST] = span.request
+    state.count[LIVE_REQUESTS] -= 1
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def next_arrival(state, now):
+    """Draw when the next request comes at the current rate."""
+    return now + exponential(state.streams, ARRIVALS, 1.0 / state.clock[RATE])
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def request_arrives(program, state, routes, world, now):
+    """An end user sends a request; draw when the next one comes."""
+    state.clock[NEXT_ARRIVAL] = next_arrival(state, now)
+    u = uniform(state.streams, ARRIVALS) * program.class_cdf[-1]
+    class_ = 0
+    while program.class_cdf[class_] < u:
+        class_ += 1
+    state.arrived[class_] += 1
+    r = state.count[FREE_REQUEST]
+    request = state.requests[r]
+    state.count[FREE_REQUEST] = request.link
+    state.count[LIVE_REQUESTS] += 1
+    request.number = state.count[REQUEST_NUMBER]
+    state.count[REQUEST_NUMBER] += 1
+    request.arrival = now
+    request.deadline = now + program.class_deadline_ms[class_]
+    request.class_ = class_
+    request.failed = 0
+    request.sampled = 0
+    if program.trace_sampling > 0.0 and uniform(state.streams, ROUTING) <= program.trace_sampling:
+        request.sampled = 1
+    call(program, state, routes, world, program.class_root[class_], -1, r, 0, now)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def room(state, s):
+    """Index in `GROWS` of an array that the next event may overrun, which may add a burst to container s; 0 if none."""
+    count = state.count
+    if count[HEAP] + MARGIN > len(state.heap):
+        return 1
+    if count[LIVE_SPANS] + MARGIN > len(state.spans):
+        return 2
+    if count[LIVE_REQUESTS] + 1 > len(state.requests):
+        return 3
+    if s >= 0 and state.slots[s].active + 1 >= state.burst_end.shape[1]:
+        return 4
+    if count[OWN_SAMPLES] + MARGIN > len(state.own_samples):
+        return 5
+    if count[REQUEST_SAMPLES] + 1 > len(state.request_samples):
+        return 6
+    if count[TRACED] + MARGIN > len(state.traced):
+        return 7
+    return 0
+
+
+@njit(cache=True, _nrt=False)
+def run(program, state, routes, world, until):
+    """Simulate up to `until`; return 0, or the index in `GROWS` of the array that must grow first."""
+    while True:
+        now = state.clock[NEXT_ARRIVAL]
+        if state.count[HEAP] == 0 or state.heap[0].time > now:
+            if now > until:
+                break
+            lacking = room(state, -1)
+            if lacking:
+                return lacking
+            state.clock[NOW] = now
+            request_arrives(program, state, routes, world, now)
+            continue
+        now = state.heap[0].time
+        if now > until:
+            break
+        key = state.heap[0].key
+        kind, i = key & 3, key >> 2
+        if kind == CONTAINER and state.slots[i].version != state.heap[0].version:
+            pop(state)
+            continue
+        s = i
+        if kind == ANSWER:
+            s = state.spans[i].parent
+            if s >= 0:
+                s = state.spans[s].slot
+        elif kind != CONTAINER:
+            s = state.spans[i].slot
+        lacking = room(state, s)
+        if lacking:
+            return lacking
+        pop(state)
+        state.clock[NOW] = now
+        slow = 1.0
+        if s >= 0:
+            slow = world.slow[state.slots[s].host]
+            sync(state.slots[s], slow, now)
+        if kind == CONTAINER:
+            slot = state.slots[i]
+            if now >= slot.period_end - EPSILON:
+                refill(slot, now)
+            elif slot.left <= EPSILON:
+                slot.throttled = 1
+            while slot.active > 0 and state.burst_end[i, 0] <= slot.attained + EPSILON:
+                burst_done(program, state, routes, world, leave(state, i), now)
+        elif kind == ARRIVE:
+            arrive(program, state, world, i, now)
+        elif kind == BURST:
+            join(state, s, i, state.spans[i].burst)
+        else:
+            if s >= 0:
+                answered(program, state, routes, world, i, now)
+            else:
+                request_ends(state, i, now)
+            state.spans[i].link = state.count[FREE_SPAN]
+            state.count[FREE_SPAN] = i
+            state.count[LIVE_SPANS] -= 1
+        if s >= 0:
+            schedule(state, s, slow, now)
+    state.clock[NOW] = until
+    return 0
+
+
+@njit(cache=True, _nrt=False)
+def set_slow(state, world, slow, now):
+    """Hosts become slower or faster (`slow` replaces `world.slow`): reschedule the bursts in progress there."""
+    for s in range(len(state.slots)):
+        slot = state.slots[s]
+        if slot.active > 0 and slow[slot.host] != world.slow[slot.host]:
+            sync(slot, world.slow[slot.host], now)
+            schedule(state, s, slow[slot.host], now)

@@ -1,0 +1,182 @@
+"""From load proportions and a connection plan to the tables that the compiled engine draws from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.plan import ConnectionPlan
+from imbres_gym.sim.state import FREE, READY, Routes
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Routes, and what follows from them.
+
+    Attributes:
+        routes: the tables.
+        connections: (P,) open connections between ready containers.
+        per_slot: (slots,) mean of a container's incoming and outgoing connections.
+        pair_share: (P, H, H) share of a pair's traffic from host to host.
+        links: sorted codes of all open connections, to count churn.
+    """
+
+    routes: Routes
+    connections: Ints
+    per_slot: Floats
+    pair_share: Floats
+    links: Ints
+
+
+def count_ready(slots: NDArray[np.void], n_microservices: int, n_hosts: int, life: int = READY) -> Ints:
+    """(M, H) containers in one stage of life."""
+    alive = slots[slots["life"] == life]
+    flat = alive["microservice"].astype(np.int64) * n_hosts + alive["host"]
+    return np.bincount(flat, minlength=n_microservices * n_hosts).reshape(n_microservices, n_hosts)
+
+
+def carry_over(proportions: Floats, before: Ints, after: Ints) -> Floats:
+    """Load proportions after containers came or went: the weight per container of a host stays.
+
+    D_j becomes D_j * S'_j / S_j; a host that had no container gets the mean weight per container; rows are
+    normalised (`docs/event-engine.md`, "Containers over time").
+    """
+    weight = np.divide(proportions, before, out=np.zeros_like(proportions), where=before > 0)
+    known = (before > 0) & (after > 0)
+    mean = np.divide(
+        np.where(known, weight * after, 0.0).sum(axis=1, keepdims=True),
+        np.where(known, after, 0).sum(axis=1, keepdims=True),
+        out=np.zeros((len(proportions), 1)),
+        where=known.any(axis=1, keepdims=True),
+    )
+    mean = np.where(mean > 0.0, mean, 1.0)
+    result = np.where(before > 0, weight, mean) * after
+    total = result.sum(axis=1, keepdims=True)
+    balanced = np.divide(after, after.sum(axis=1, keepdims=True), out=np.zeros_like(result), where=after.any(axis=1)[:, None])
+    return np.where(total > 0.0, result / np.where(total > 0.0, total, 1.0), balanced)
+
+
+def build_routing(
+    slots: NDArray[np.void],
+    pairs: tuple[tuple[int, int], ...],
+    proportions: Floats,
+    ready: Ints,
+    plan: ConnectionPlan,
+) -> Routing:
+    """Tables for the containers as they are.
+
+    Args:
+        slots: of dtype `imbres_gym.sim.state.SLOT`.
+        pairs: (upstream, downstream) microservices.
+        proportions: (M, H) legal load proportions.
+        ready: (M, H) ready containers.
+        plan: connection plan by container id.
+    """
+    n_microservices, n_hosts = proportions.shape
+    weight = np.divide(proportions, ready, out=np.zeros_like(proportions), where=ready > 0)
+    pools = [np.flatnonzero((slots["life"] == READY) & (slots["microservice"] == m)) for m in range(n_microservices)]
+    pool_weight = [weight[m, slots["host"][pool]] for m, pool in enumerate(pools)]
+    ends = np.cumsum([0, *(len(pool) for pool in pools)])
+    targets, cdfs = list(pools), [np.cumsum(w) for w in pool_weight]
+    low = np.zeros((len(pairs), len(slots)), np.int64)
+    high = np.zeros((len(pairs), len(slots)), np.int64)
+    connections = np.zeros(len(pairs), np.int64)
+    degree = np.zeros(len(slots))
+    share = np.zeros((len(pairs), n_hosts, n_hosts))
+    codes: list[Ints] = []
+    place = int(ends[-1])
+    for p, (up, down) in enumerate(pairs):
+        rows = _rows(slots, up, down, plan, p)
+        linked = np.zeros(len(slots), np.bool_)
+        if rows is not None:
+            source, target, row_weight = rows
+            order = np.argsort(source, kind="stable")
+            source, target, row_weight = source[order], target[order], row_weight[order]
+            begin = np.searchsorted(source, np.arange(len(slots)), side="left")
+            end = np.searchsorted(source, np.arange(len(slots)), side="right")
+            low[p], high[p] = place + begin, place + end
+            linked[source] = True
+            targets.append(target)
+            cdfs.append(_cumulative_rows(row_weight, begin, end))
+            place += len(target)
+            share[p] += _row_share(slots, pools[up], pool_weight[up], source, target, row_weight, n_hosts)
+        else:
+            source, target = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        free = pools[up][~linked[pools[up]]]  # these use the pool: fully connected
+        free_weight = np.bincount(slots["host"][free], pool_weight[up][~linked[pools[up]]], n_hosts)
+        share[p] += free_weight[:, None] * proportions[down][None, :]
+        live = slots["life"][source] == READY
+        source = np.concatenate([source[live], np.repeat(free, len(pools[down]))])
+        target = np.concatenate([target[live], np.tile(pools[down], len(free))])
+        connections[p] = len(source)
+        degree += 0.5 * (np.bincount(source, minlength=len(slots)) + np.bincount(target, minlength=len(slots)))
+        codes.append(slots["id"][source] << 32 | slots["id"][target])
+    return Routing(
+        routes=Routes(
+            low=low,
+            high=high,
+            pool_low=ends[:-1].copy(),
+            pool_high=ends[1:].copy(),
+            target=np.concatenate(targets).astype(np.int64),
+            cdf=np.concatenate(cdfs).astype(np.float64),
+        ),
+        connections=connections,
+        per_slot=degree,
+        pair_share=share,
+        links=np.sort(np.concatenate(codes)) if codes else np.zeros(0, np.int64),
+    )
+
+
+def _rows(
+    slots: NDArray[np.void], up: int, down: int, plan: ConnectionPlan, pair: int
+) -> tuple[Ints, Ints, Floats] | None:
+    """(upstream slot, downstream slot, weight) of the links of a pair whose containers live; None if not planned."""
+    links = plan.links.get(pair)
+    if links is None:
+        return None
+    living = np.flatnonzero(slots["life"] != FREE)
+    living = living[np.argsort(slots["id"][living])]
+    ids = slots["id"][living]
+    if len(ids) == 0:
+        return None
+    source = living[np.minimum(np.searchsorted(ids, links.upstream), len(ids) - 1)]
+    target = living[np.minimum(np.searchsorted(ids, links.downstream), len(ids) - 1)]
+    keep = (
+        (slots["id"][source] == links.upstream)
+        & (slots["id"][target] == links.downstream)
+        & (slots["microservice"][source] == up)
+        & (slots["microservice"][target] == down)
+        & (slots["life"][target] == READY)
+        & (links.weight > 0.0)
+    )
+    return source[keep], target[keep], links.weight[keep]
+
+
+def _cumulative_rows(weight: Floats, begin: Ints, end: Ints) -> Floats:
+    """Cumulative weights that start anew in each row `begin[i]:end[i]`."""
+    total = np.concatenate([[0.0], np.cumsum(weight)])
+    offset = np.repeat(total[begin], end - begin)
+    return total[1:] - offset
+
+
+def _row_share(
+    slots: NDArray[np.void],
+    pool: NDArray[np.intp],
+    pool_weight: Floats,
+    source: Ints,
+    target: Ints,
+    weight: Floats,
+    n_hosts: int,
+) -> Floats:
+    """(H, H) traffic of the planned rows: an upstream container's load, split by its weights."""
+    load = np.zeros(len(slots))
+    load[pool] = pool_weight
+    row_sum = np.bincount(source, weight, len(slots))
+    traffic = load[source] * weight / row_sum[source]
+    flat = slots["host"][source].astype(np.int64) * n_hosts + slots["host"][target]
+    return np.bincount(flat, traffic, n_hosts * n_hosts).reshape(n_hosts, n_hosts)

@@ -1,0 +1,187 @@
+"""State of the event engine: a handful of record arrays that compiled code mutates and Python grows and copies."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.sim.random import seeded_streams
+
+EVENT = np.dtype([("time", "f8"), ("key", "i8"), ("version", "i8")])
+"""An entry of the event heap: `key` is kind and subject (see kernel), `version` outdates events of a container."""
+
+SPAN = np.dtype(
+    [
+        ("uid", "i8"),  # number in the episode
+        ("send", "f8"),  # the caller sent the request [ms]
+        ("start", "f8"),  # a worker took it
+        ("end", "f8"),  # the answer left
+        ("first", "f8"),  # first start and last end of traced calls in the current stage
+        ("last", "f8"),
+        ("child", "f8"),  # merged duration of the stages so far [ms]
+        ("burst", "f8"),  # CPU demand of the burst that waits to start [core-ms]
+        ("made", "i8"),  # bits of the calls that the next stage makes
+        ("node", "i4"),
+        ("parent", "i4"),  # span, -1 at a root
+        ("request", "i4"),
+        ("slot", "i4"),  # container slot, -1 for a store
+        ("stage", "i4"),  # next stage, an absolute index
+        ("pending", "i4"),  # unanswered calls of the current stage
+        ("repeat", "i4"),  # calls still to be made after this one
+        ("link", "i4"),  # next in the accept queue or in the free list
+        ("failed", "i4"),
+    ]
+)
+
+REQUEST = np.dtype(
+    [
+        ("number", "i8"),
+        ("arrival", "f8"),
+        ("deadline", "f8"),
+        ("class_", "i4"),
+        ("failed", "i4"),
+        ("sampled", "i4"),
+        ("link", "i4"),
+    ]
+)
+
+FREE, PENDING, READY, DRAINING = range(4)
+"""Life of a container slot."""
+
+SLOT = np.dtype(
+    [
+        ("id", "i8"),  # of the container
+        ("version", "i8"),
+        ("arrivals", "i8"),  # calls since the last telemetry
+        ("created", "f8"),  # [ms]
+        ("ready_at", "f8"),
+        ("quota", "f8"),  # CPU per period that bursts may use [core-ms]
+        ("left", "f8"),  # of it, in this period
+        ("period", "f8"),  # CFS bandwidth period [ms]
+        ("period_end", "f8"),
+        ("attained", "f8"),  # service that a burst present all along would have got [core-ms]
+        ("last", "f8"),  # time up to which the above is true
+        ("used", "f8"),  # CPU since the last telemetry [core-ms]
+        ("tick_used", "f8"),  # CPU since the last tick [core-ms]
+        ("factor", "f8"),  # connection factor
+        ("parallelism", "f8"),
+        ("life", "i4"),
+        ("microservice", "i4"),
+        ("host", "i4"),
+        ("active", "i4"),  # bursts in progress
+        ("busy", "i4"),  # workers taken
+        ("workers", "i4"),
+        ("queue_limit", "i4"),
+        ("queue_head", "i4"),
+        ("queue_tail", "i4"),
+        ("queued", "i4"),
+        ("inflight", "i4"),  # calls sent to it and not yet answered
+        ("throttled", "i4"),
+    ]
+)
+
+OWN_SAMPLE = np.dtype([("own", "f8"), ("microservice", "i4"), ("host", "i4")])
+REQUEST_SAMPLE = np.dtype([("latency", "f8"), ("class_", "i4"), ("failed", "i4")])
+
+NOW, NEXT_ARRIVAL, RATE = range(3)
+"""Places in `State.clock` [ms, ms, 1/ms]."""
+
+HEAP, FREE_SPAN, FREE_REQUEST, SPAN_UID, REQUEST_NUMBER, OWN_SAMPLES, REQUEST_SAMPLES, TRACED, LIVE_SPANS, LIVE_REQUESTS = range(10)
+"""Places in `State.count`: entries in use, heads of the free lists, numbers given out."""
+
+
+class State(NamedTuple):
+    """Everything that changes while requests are simulated."""
+
+    clock: NDArray[np.float64]
+    count: NDArray[np.int64]
+    arrived: NDArray[np.int64]  # (classes,) since the last telemetry
+    streams: NDArray[np.uint64]
+    heap: NDArray[np.void]
+    spans: NDArray[np.void]
+    requests: NDArray[np.void]
+    slots: NDArray[np.void]
+    burst_end: NDArray[np.float64]  # (slots, bursts) attained service at which a burst is done: a heap per container
+    burst_span: NDArray[np.int32]
+    own_samples: NDArray[np.void]
+    request_samples: NDArray[np.void]
+    traced: NDArray[np.void]
+
+
+class Routes(NamedTuple):
+    """Where calls go: cumulative weights over container slots.
+
+    The row of (pair, upstream slot) is `low[pair, slot]:high[pair, slot]`; an empty row means the pool of the called
+    microservice, `pool_low[m]:pool_high[m]`.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    pool_low: NDArray[np.int64]
+    pool_high: NDArray[np.int64]
+    target: NDArray[np.int64]
+    cdf: NDArray[np.float64]
+
+
+class World(NamedTuple):
+    """What interference does at the moment."""
+
+    stretch: NDArray[np.float64]  # (microservices, hosts)
+    delay_ms: NDArray[np.float64]  # (microservices, hosts) mean scheduling delay of a burst
+    network: NDArray[np.float64]  # (hosts,) utilisation, cut off
+    network_sensitivity: NDArray[np.float64]  # (microservices,)
+    slow: NDArray[np.float64]  # (hosts,) >= 1, how much slower bursts run on an overloaded host
+
+
+def new_state(seed: int, n_classes: int, traced_dtype: np.dtype[Any]) -> State:
+    """An empty engine at time 0."""
+    state = State(
+        clock=np.array([0.0, np.inf, 0.0]),
+        count=np.zeros(10, np.int64),
+        arrived=np.zeros(n_classes, np.int64),
+        streams=seeded_streams(seed),
+        heap=np.zeros(16_384, EVENT),
+        spans=np.zeros(8_192, SPAN),
+        requests=np.zeros(2_048, REQUEST),
+        slots=np.zeros(64, SLOT),
+        burst_end=np.zeros((64, 8)),
+        burst_span=np.zeros((64, 8), np.int32),
+        own_samples=np.zeros(32_768, OWN_SAMPLE),
+        request_samples=np.zeros(8_192, REQUEST_SAMPLE),
+        traced=np.zeros(8_192, traced_dtype),
+    )
+    _link_free(state.spans, 0)
+    _link_free(state.requests, 0)
+    return state
+
+
+def _link_free(records: NDArray[np.void], first: int) -> None:
+    """Chain the records from `first` on into a free list that ends with -1."""
+    links = np.arange(first + 1, len(records) + 1)
+    links[-1] = -1
+    records["link"][first:] = links
+
+
+def _doubled(array: NDArray[Any], axis: int = 0) -> NDArray[Any]:
+    return np.concatenate([array, np.zeros_like(array)], axis=axis)
+
+
+def grow(state: State, what: str) -> State:
+    """A state with twice the room for `what` (a field name); the contents stay."""
+    if what in {"spans", "requests"}:
+        old = getattr(state, what)
+        new = _doubled(old)
+        head = FREE_SPAN if what == "spans" else FREE_REQUEST
+        _link_free(new, len(old))
+        new["link"][-1] = state.count[head]
+        state.count[head] = len(old)
+        return state._replace(**{what: new})
+    if what == "bursts":
+        return state._replace(burst_end=_doubled(state.burst_end, 1), burst_span=_doubled(state.burst_span, 1))
+    if what == "slots":
+        return state._replace(
+            slots=_doubled(state.slots), burst_end=_doubled(state.burst_end), burst_span=_doubled(state.burst_span)
+        )
+    return state._replace(**{what: _doubled(getattr(state, what))})
