@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from imbres_gym.config import ConfigError, StrictModel, load_model
 from imbres_gym.observation import Observation
 from imbres_gym.policy import load_object
@@ -41,7 +43,7 @@ class AgentConfig(StrictModel):
     """Import path of a class that is called as `Class(info, seed=seed, **options)`."""
     scaling_interval_s: float | None = None
     """Interval at which this agent's replica counts take effect; the scenario's if absent."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 def load_agent_config(reference: str | Path) -> AgentConfig:

@@ -11,13 +11,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from imbres_gym.config import ConfigError, StrictModel, load_model, nearest
+from imbres_gym.config import ConfigError, StrictModel, key_error, load_model, nearest
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+def _without_slash(name: str) -> str:
+    """Refuse a name that a call (`name/operation`) could not hold."""
+    if not name or "/" in name or any(letter.isspace() for letter in name):
+        raise ValueError("a name must not be empty nor hold a slash or a space")
+    return name
+
+
+def _with_operation(call: str) -> str:
+    """Refuse what is not `name/operation`."""
+    name, _, operation = call.partition("/")
+    if not name or not operation:
+        raise ValueError("write the microservice or store and its operation, as in post-storage/ReadPosts")
+    return call
+
+
+Name = Annotated[str, AfterValidator(_without_slash)]
+OperationName = Annotated[str, Field(min_length=1)]
 
 
 class Sensitivity(StrictModel):
@@ -37,6 +56,8 @@ class Operation(StrictModel):
 
     cpu_ms: Positive
     """Mean CPU demand of one call without interference [core-ms], spread evenly over the bursts between its stages."""
+    demand_shape: Positive | None = None
+    """Gamma shape of that demand: 1 is exponential, large is constant; `effects.demand_shape` if absent."""
     source: str = "estimate"
     """Where the number comes from; the word "estimate" if it was not measured."""
 
@@ -44,7 +65,7 @@ class Operation(StrictModel):
 class Microservice(StrictModel):
     """A stateless microservice: what is scaled."""
 
-    operations: dict[str, Operation] = Field(min_length=1)
+    operations: dict[OperationName, Operation] = Field(min_length=1)
     cores: Positive | None = None
     """CPU quota of one container [cores]; the application's `container.cores` if absent."""
     memory_mb: Positive | None = None
@@ -63,7 +84,7 @@ class Microservice(StrictModel):
 class Store(StrictModel):
     """A stateful store (database, cache) on infrastructure hosts: its calls cost latency, it is not scaled."""
 
-    operations: dict[str, Positive] = Field(min_length=1)
+    operations: dict[OperationName, Positive] = Field(min_length=1)
     """Mean latency of each operation as its caller sees it [ms]."""
     traced: bool = True
     """Whether calls are spans of their own; if not, their time counts as the caller's own latency."""
@@ -73,12 +94,12 @@ class Store(StrictModel):
 class Call(StrictModel):
     """A node of a call tree: one call of `microservice/operation` or `store/operation`."""
 
-    call: str = Field(pattern=r"^[^/]+/.+$")
-    stages: list[list[Call]] = []
+    call: Annotated[str, AfterValidator(_with_operation)]
+    stages: list[Annotated[list[Call], Field(min_length=1)]] = Field(default_factory=list)
     repeat: int = Field(default=1, ge=1)
     """How often the caller makes this call, one after another."""
     probability: Share = 1.0
-    """Chance that the call is made at all."""
+    """Chance that the call is made at all: all its repetitions, or none."""
 
     @property
     def target(self) -> str:
@@ -128,46 +149,52 @@ class Application(StrictModel):
     """Round-trip RPC overhead of one call between containers: serialisation, network, dispatch [ms]."""
     client_spans: bool = True
     """Whether callers record a span for each RPC; if not, the hop counts as the caller's own latency."""
-    microservices: dict[str, Microservice] = Field(min_length=1)
-    stores: dict[str, Store] = {}
-    request_classes: dict[str, RequestClass] = Field(min_length=1)
+    span_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of an operation's CPU demand that is spent inside its span; the rest (framework, tracing, clean-up) uses
+    quota after the answer has left, and delays only what comes later."""
+    microservices: dict[Name, Microservice] = Field(min_length=1)
+    stores: dict[Name, Store] = Field(default_factory=dict)
+    request_classes: dict[Name, RequestClass] = Field(min_length=1)
 
     @field_validator("request_classes")
     @classmethod
     def _shares_sum_to_one(cls, classes: dict[str, RequestClass]) -> dict[str, RequestClass]:
         total = sum(request.share for request in classes.values())
         if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"the shares of the request classes sum to {total:g}, they must sum to 1")
+            each = ", ".join(f"{name} {request.share:g}" for name, request in classes.items())
+            raise ValueError(f"the shares sum to {total:.6g}, they must sum to 1 ({each})")
         return classes
 
     @model_validator(mode="after")
     def _calls_exist(self) -> Application:
         both = sorted(set(self.microservices) & set(self.stores))
         if both:
-            raise ValueError(f"{both[0]!r} is both a microservice and a store; rename one of them")
-        for class_name, request in self.request_classes.items():
-            where = f"request_classes.{class_name}.tree"
-            if request.tree.target not in self.microservices:
-                known = nearest(request.tree.target, self.microservices)
-                raise ValueError(f"{where}: the entry {request.tree.target!r} is not a microservice; {known}")
-            for call, _ in request.tree.walk():
-                self._check_call(call, where)
+            raise key_error(f"stores.{both[0]}", "there is a microservice of that name too; rename one of them")
+        for name, request in self.request_classes.items():
+            key = f"request_classes.{name}.tree"
+            if request.tree.target in self.stores:
+                raise key_error(f"{key}.call", f"end users cannot call the store {request.tree.target!r}")
+            self._check_call(request.tree, key)
         return self
 
-    def _check_call(self, call: Call, where: str) -> None:
-        if call.target in self.stores:
-            operations: list[str] = list(self.stores[call.target].operations)
-            if call.stages:
-                raise ValueError(f"{where}: store call {call.call!r} has stages; a store calls nothing")
-        elif call.target in self.microservices:
+    def _check_call(self, call: Call, key: str) -> None:
+        if call.target in self.microservices:
             operations = list(self.microservices[call.target].operations)
+        elif call.target in self.stores:
+            operations = list(self.stores[call.target].operations)
+            if call.stages:
+                raise key_error(f"{key}.stages", f"{call.target!r} is a store, and a store calls nothing; remove them")
         else:
-            known = nearest(call.target, [*self.microservices, *self.stores])
-            raise ValueError(f"{where}: {call.target!r} in {call.call!r} is no microservice or store; {known}")
+            hint = nearest(call.target, [*self.microservices, *self.stores])
+            raise key_error(f"{key}.call", f"{call.call!r}: there is no microservice or store {call.target!r}; {hint}")
         if call.operation not in operations:
-            raise ValueError(
-                f"{where}: {call.target!r} has no operation {call.operation!r}; {nearest(call.operation, operations)}"
+            hint = nearest(call.operation, operations)
+            raise key_error(
+                f"{key}.call", f"{call.call!r}: {call.target!r} has no operation {call.operation!r}; {hint}"
             )
+        for i, stage in enumerate(call.stages):
+            for j, child in enumerate(stage):
+                self._check_call(child, f"{key}.stages.{i}.{j}")
 
     @property
     def microservice_names(self) -> tuple[str, ...]:

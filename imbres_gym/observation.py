@@ -72,8 +72,8 @@ class Observer:
         horizon = telemetry.time_s - self._info.scaling_interval_s
         while self._window[0].time_s <= horizon + 1e-9:
             self._window.popleft()
-        observation: Observation = {name: np.asarray(getattr(telemetry, name), np.int64) for name in _INTEGER}
-        observation.update({name: np.asarray(getattr(telemetry, name), np.float32) for name in _REAL})
+        observation: Observation = {name: np.array(getattr(telemetry, name), np.int64) for name in _INTEGER}
+        observation.update({name: np.array(getattr(telemetry, name), np.float32) for name in _REAL})
         observation["time_s"] = np.array([telemetry.time_s], np.float32)
         observation["sla_ms"] = np.array([self._info.sla_ms], np.float32)
         observation["window_p95_ms"] = self._window_p95()

@@ -73,7 +73,7 @@ def balanced_proportions(ready: NDArray[np.integer]) -> NDArray[np.float64]:
     """
     counts = ready.astype(np.float64)
     totals = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    return np.asarray(np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0))
 
 
 def project_proportions(
@@ -93,9 +93,12 @@ def project_proportions(
     raw = np.asarray(proportions, dtype=np.float64)
     allowed = ready > 0
     legal = np.where(allowed & np.isfinite(raw) & (raw > 0.0), raw, 0.0)
-    sums = legal.sum(axis=1)
     live = allowed.any(axis=1)
-    changed = live & ((np.abs(sums - 1.0) > 1e-6) | np.any(legal != raw, axis=1))
+    with np.errstate(over="ignore"):  # a row of huge entries is no simplex either way
+        changed = live & ((np.abs(legal.sum(axis=1) - 1.0) > 1e-6) | np.any(legal != raw, axis=1))
+    peak = legal.max(axis=1, keepdims=True)
+    legal = np.divide(legal, peak, out=np.zeros_like(legal), where=peak > 0.0)
+    sums = legal.sum(axis=1)
     scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0.0)
     result = np.where((sums > 0.0)[:, None], legal * scale[:, None], balanced_proportions(ready))
     return result, int(changed.sum())

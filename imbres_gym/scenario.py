@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from imbres_gym.application import Application, load_application
-from imbres_gym.config import ConfigError, StrictModel, find_config, nearest, read_yaml, validate
+from imbres_gym.config import ConfigError, StrictModel, find_config, key_error, nearest, read_yaml, validate
 from imbres_gym.sim.effects import Effects
 from imbres_gym.sim.interference import Interference
-from imbres_gym.sim.workload import ReplayWorkload, Workload
+from imbres_gym.sim.workload import Workload
 
 
 def parse_duration(value: Any) -> float:
@@ -22,10 +22,13 @@ def parse_duration(value: Any) -> float:
     Raises:
         ValueError: not a positive duration.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(value))
-    seconds = float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match[2] or "s"] if match else 0.0
-    if seconds <= 0.0:
-        raise ValueError(f"{value!r} is not a duration; write for example 90s, 30m or 1h")
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", value)
+        seconds = float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match[2] or "s"] if match else 0.0
+    else:
+        seconds = float(value) if isinstance(value, int | float) else 0.0
+    if not (math.isfinite(seconds) and seconds > 0.0):
+        raise ValueError("not a duration; write for example 90s, 30m or 1h")
     return seconds
 
 
@@ -54,7 +57,7 @@ class Scenario(StrictModel):
     name: str = ""
     description: str = ""
     application: Application
-    """In the file: a name of `configs/applications/` or a path, relative to the scenario file."""
+    """In the file: a name of `configs/applications/`, a path relative to the file, or the application itself."""
     hosts: Hosts
     workload: Workload
     interference: Interference
@@ -70,7 +73,7 @@ class Scenario(StrictModel):
     """Time from the creation of a container until it takes requests [s]: estimate."""
     initial_utilisation: float = Field(default=0.5, gt=0.0, le=1.0)
     """At the start every microservice has the containers that put its mean CPU demand at this share of its quota."""
-    initial_replicas: dict[str, int] = {}
+    initial_replicas: dict[str, int] = Field(default_factory=dict)
     """Overrides of the initial count, per microservice."""
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=200, ge=1)
@@ -86,38 +89,49 @@ class Scenario(StrictModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
         names = self.application.microservice_names
+        if self.min_replicas > self.max_replicas:
+            raise key_error("min_replicas", f"{self.min_replicas} is more than max_replicas ({self.max_replicas})")
         for name, count in self.initial_replicas.items():
             if name not in names:
-                raise ValueError(f"initial_replicas: no microservice {name!r}; {nearest(name, names)}")
+                raise key_error(f"initial_replicas.{name}", f"no microservice {name!r}; {nearest(name, names)}")
             if not self.min_replicas <= count <= self.max_replicas:
-                raise ValueError(
-                    f"initial_replicas.{name}: {count} is outside min_replicas..max_replicas "
-                    f"({self.min_replicas}..{self.max_replicas})"
+                limits = f"{self.min_replicas} to {self.max_replicas}"
+                raise key_error(
+                    f"initial_replicas.{name}", f"{count} is outside min_replicas to max_replicas ({limits})"
                 )
         ratio = self.scaling_interval_s / self.control_interval_s
         if ratio < 1.0 or abs(ratio - round(ratio)) > 1e-9:
-            raise ValueError(
-                f"scaling_interval_s: {self.scaling_interval_s:g} must be a multiple of "
-                f"control_interval_s ({self.control_interval_s:g})"
+            raise key_error(
+                "scaling_interval_s",
+                f"{self.scaling_interval_s:g} must be a multiple of control_interval_s ({self.control_interval_s:g})",
             )
         self._check_placement()
         return self
 
     def _check_placement(self) -> None:
-        app, hosts = self.application, self.hosts
-        for name in app.microservice_names:
-            if app.cores_of(name) > hosts.cores or app.memory_of(name) > hosts.memory_mb:
-                raise ValueError(
-                    f"application: a container of {name!r} ({app.cores_of(name):g} cores, {app.memory_of(name):g} MB) "
-                    f"fits on no host ({hosts.cores:g} cores, {hosts.memory_mb:g} MB)"
+        """Refuse hosts that cannot hold the containers at the start."""
+        app, hosts, counts = self.application, self.hosts, self.replicas_at_start()
+        for name, count in counts.items():
+            cores, memory_mb = app.cores_of(name), app.memory_of(name)
+            # Whole containers: two of 0.6 cores do not share a core of one host and a core of another.
+            room = hosts.count * int(min(hosts.cores / cores, hosts.memory_mb / memory_mb) + 1e-9)
+            if count > room:
+                raise key_error(
+                    "hosts",
+                    f"{count} containers of {name!r} ({cores:g} cores, {memory_mb:g} MB each) do not fit: "
+                    f"{hosts.count} hosts of {hosts.cores:g} cores and {hosts.memory_mb:g} MB hold {room}; "
+                    "more or larger hosts, or fewer containers (initial_replicas, workload)",
                 )
-        counts = self.replicas_at_start()
-        for what, need, room in (
+        for what, need, room_for in (
             ("cores", sum(app.cores_of(n) * c for n, c in counts.items()), hosts.count * hosts.cores),
             ("MB of memory", sum(app.memory_of(n) * c for n, c in counts.items()), hosts.count * hosts.memory_mb),
         ):
-            if need > room:
-                raise ValueError(f"hosts: the initial containers need {need:g} {what}, the hosts have {room:g}")
+            if need > room_for * (1.0 + 1e-9):
+                raise key_error(
+                    "hosts",
+                    f"the initial containers need {need:g} {what}, {hosts.count} hosts have {room_for:g}; "
+                    "more or larger hosts, or fewer containers (initial_replicas, workload)",
+                )
 
     def replicas_at_start(self) -> dict[str, int]:
         """Containers of each microservice at the start of an episode."""
@@ -142,17 +156,26 @@ def load_scenario(reference: str | Path | Scenario, **overrides: Any) -> Scenari
         if not overrides:
             return reference
         data = {**{name: getattr(reference, name) for name in type(reference).model_fields}, **overrides}
-        return validate(Scenario, data, reference.name or "scenario")
-    path = find_config("scenarios", reference)
-    data = {"name": str(reference), **read_yaml(path), **overrides}
+        source, folder = Path(reference.name or "scenario"), Path()
+    else:
+        source = find_config("scenarios", reference)
+        data = {"name": str(reference), **read_yaml(source), **overrides}
+        folder = source.parent
+    try:
+        data = _with_files_of(folder, data)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: application: {error}") from None
+    return validate(Scenario, data, source)
+
+
+def _with_files_of(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a scenario with its application loaded and its recorded traces found, relative to `folder`."""
     application = data.get("application")
-    if not isinstance(application, str):
-        raise ConfigError(f"{path}: application: give the name of an application or the path of its file")
-    beside = path.parent / application
-    data["application"] = load_application(beside if beside.suffix in {".yaml", ".yml"} else application)
-    scenario = validate(Scenario, data, path)
-    workload = scenario.workload
-    if isinstance(workload, ReplayWorkload) and not workload.file.is_absolute():
-        absolute = workload.model_copy(update={"file": (path.parent / workload.file).resolve()})
-        scenario = scenario.model_copy(update={"workload": absolute})
-    return scenario
+    if isinstance(application, str | Path):
+        is_file = Path(application).suffix in {".yaml", ".yml"}
+        data = {**data, "application": load_application(folder / application if is_file else application)}
+    for key in ("workload", "interference"):
+        part = data.get(key)
+        if isinstance(part, dict) and isinstance(part.get("file"), str | Path):
+            data = {**data, key: {**part, "file": (folder / part["file"]).resolve()}}
+    return data

@@ -26,7 +26,7 @@ SPAN = np.dtype(
 """One span of a sampled request; NumPy structured dtype of `Telemetry.spans`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClusterInfo:
     """What is fixed for an episode and known to an agent: structure, limits and targets, nothing measured.
 
@@ -67,7 +67,7 @@ class ClusterInfo:
     initial_replicas: Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Telemetry:
     """Measurements of one interval (M microservices, H hosts, C request classes, P pairs, N containers).
 

@@ -1,4 +1,8 @@
-"""What interference and connections do to a container: the constants of the simulated world, each with its source."""
+"""What interference, quota and connections do to a container: the constants of the simulated world, with their source.
+
+"Erms" are the measured latency surfaces of Social Network and Hotel Reservation in the artifact of Erms (ASPLOS'23);
+`scripts/validate_latency.py` shows how well the calibrated constants predict them. "Estimate" is what it says.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +21,33 @@ class Effects(StrictModel):
     A microservice's `sensitivity` multiplies the interference terms.
     """
 
-    delay_ms: NonNegative = 0.35
-    """Scale of the mean scheduling delay of one CPU burst [ms]; see `delay_growth`."""
-    delay_growth: NonNegative = 7.0
-    """The mean delay of a burst is `delay_ms * (exp(delay_growth * u_cpu) - 1)`: additive, convex, spends no quota."""
+    delay_exponent: NonNegative = 2.0
+    """A thread that wakes up has to wait for a CPU with the chance `u_cpu ** delay_exponent`: calibrated on Erms."""
+    delay_ms: NonNegative = 5.0
+    """Mean of such a wait [ms], exponential; it spends no quota: calibrated on Erms."""
+    preemption_per_ms: NonNegative = 1.5
+    """A running thread is preempted at this rate per core-ms, times the same chance: calibrated on Erms."""
     stretch_cpu: NonNegative = 0.5
-    """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`: neighbours on shared core pipelines; spends quota."""
+    """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota."""
     stretch_memory_bandwidth: NonNegative = 0.3
     stretch_llc: NonNegative = 0.3
     network_limit: float = Field(default=0.95, gt=0.0, lt=1.0)
-    """Messages take `1 / (1 - u_network)` times as long, with the utilisation cut off here: estimate (M/M/1 on the link)."""
+    """Messages take `1 / (1 - u_network)` times as long (estimate: M/M/1 on the link), utilisation cut off here."""
     period_ms: float = Field(default=100.0, gt=0.0)
-    """CFS bandwidth period [ms] (Linux default, cpu.cfs_period_us)."""
+    """CFS bandwidth period [ms]: the default of Linux, cpu.cfs_period_us."""
+    slack_ms: NonNegative = 1.0
+    """CPU time that a CPU keeps of the quota when the container's thread there goes idle [ms]: Linux
+    min_cfs_rq_runtime. With n bursts in progress, `slack_ms * (cpus - n)` of a period's quota is out of reach."""
+    cpus: NonNegative = 4.0
+    """CPUs that a container's threads are spread over: those of the hosts that Erms measured; calibrated on Erms."""
+    wake_loss_ms: NonNegative = 0.05
+    """Quota lost when a thread blocks and wakes up again, on the CPU that it left [ms]: calibrated on Erms."""
     demand_shape: float = Field(default=1.0, gt=0.0)
-    """Gamma shape of the CPU demand of a burst: 1 is exponential, large is constant."""
+    """Gamma shape of the CPU demand of a burst: 1 is exponential, large is constant; calibrated on Erms."""
+    store_shape: float = Field(default=9.0, gt=0.0)
+    """Gamma shape of the latency of a store call: median over the eight kinds of store spans in the 20 traces that
+    DeathStarBench ships (ms_collecter/trace.csv); between 3 and 58."""
     connection_cost: NonNegative = 0.31
-    """CPU demand grows by `connection_cost * (n / 500) ** connection_exponent` with n open connections
-    (mean of incoming and outgoing): Imbres Fig. 11(a), +31 % at 500 and +18 % at 200 downstream containers."""
+    """CPU demand grows by `connection_cost * (n / 500) ** connection_exponent` with n open connections (mean of
+    incoming and outgoing): Imbres Fig. 11(a), +31 % at 500 and +18 % at 200 downstream containers."""
     connection_exponent: NonNegative = 0.59

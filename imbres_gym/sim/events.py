@@ -98,9 +98,7 @@ class EventCluster:
         n_microservices, n_hosts, n_classes = len(info.microservices), len(info.hosts), len(info.classes)
         placement_seed, interference_seed, kernel_seed = np.random.SeedSequence(seed).spawn(3)
         steps = int(scenario.duration / INTERFERENCE_STEP_S) + 2
-        path = scenario.interference.path(
-            n_hosts, steps, INTERFERENCE_STEP_S, np.random.default_rng(interference_seed)
-        )
+        path = scenario.interference.path(n_hosts, steps, INTERFERENCE_STEP_S, np.random.default_rng(interference_seed))
         shape = (n_microservices, n_hosts)
         state = new_state(int(kernel_seed.generate_state(1, np.uint64)[0]), n_classes, SPAN)
         self._episode = _Episode(
@@ -128,19 +126,12 @@ class EventCluster:
         return self.advance(scenario.control_interval_s)
 
     def apply(self, plan: Plan) -> None:
-        """Put a plan in force at once; new replicas start to come up.
+        """Put a plan in force at once: proportions and connections for the containers there are, then replicas.
 
         Raises:
             ValueError: a part has the wrong shape or an illegal value.
         """
         episode = self._now
-        if plan.replicas is not None:
-            replicas = np.asarray(plan.replicas, np.int64)
-            low, high = self._info.min_replicas, self._info.max_replicas
-            if replicas.shape != episode.wanted.shape or np.any(replicas < low) or np.any(replicas > high):
-                raise ValueError(f"replicas must be {episode.wanted.size} counts between {low} and {high}")
-            episode.wanted = replicas.copy()
-            self._reconcile(self._scenario.startup_s)
         if plan.proportions is not None:
             proportions = np.asarray(plan.proportions, np.float64)
             if proportions.shape != episode.proportions.shape or not np.all(proportions >= 0.0):
@@ -151,6 +142,13 @@ class EventCluster:
             episode.proportions = legal
         if plan.connections is not None:
             episode.plan = plan.connections
+        if plan.replicas is not None:
+            replicas = np.asarray(plan.replicas, np.int64)
+            low, high = self._info.min_replicas, self._info.max_replicas
+            if replicas.shape != episode.wanted.shape or np.any(replicas < low) or np.any(replicas > high):
+                raise ValueError(f"replicas must be {episode.wanted.size} counts between {low} and {high}")
+            episode.wanted = replicas.copy()
+            self._reconcile(self._scenario.startup_s)
         self._route()
 
     def advance(self, seconds: float) -> Telemetry:
@@ -212,17 +210,17 @@ class EventCluster:
             kernel.set_slow(state, episode.world, world.slow, now_s * 1e3)
         episode.world = world
         episode.utilisation = np.minimum(utilisation, 1.0)
-        if int(count_ready(state.slots, *episode.ready.shape, PENDING).sum() + episode.ready.sum()) != episode.wanted.sum():
+        if np.count_nonzero((state.slots["life"] == READY) | (state.slots["life"] == PENDING)) != episode.wanted.sum():
             self._reconcile(self._scenario.startup_s)
         slots = state.slots
-        gone = (slots["life"] == DRAINING) & (slots["inflight"] == 0)
-        slots["life"][gone] = FREE
         if np.any((slots["life"] == PENDING) & (slots["ready_at"] <= now_s * 1e3 + 1e-6)):
             self._wake()
 
     def _own_use(self, seconds: float) -> NDArray[np.float64]:
         """(H,) share of each host's cores that the microservices used since the last tick."""
-        slots = self._now.state.slots
+        episode = self._now
+        kernel.settle(episode.state, episode.world, episode.state.clock[NOW])
+        slots = episode.state.slots
         alive = slots["life"] != FREE
         idle = self._program.idle_cores[slots["microservice"][alive]]
         used = slots["tick_used"][alive] * 1e-3 / seconds + idle
@@ -239,7 +237,9 @@ class EventCluster:
             + effects.stretch_cpu * np.outer(s["cpu"], cpu)
             + effects.stretch_memory_bandwidth * np.outer(s["memory_bandwidth"], bandwidth)
             + effects.stretch_llc * np.outer(s["llc"], llc),
-            delay_ms=np.outer(s["cpu"], effects.delay_ms * np.expm1(effects.delay_growth * cpu)),
+            contention=np.minimum(1.0, np.outer(s["cpu"], cpu**effects.delay_exponent)),
+            delay_ms=effects.delay_ms,
+            preemption_per_ms=effects.preemption_per_ms,
             network=np.minimum(network, effects.network_limit),
             network_sensitivity=s["network"],
             slow=np.maximum(1.0, utilisation[:, 0]),
@@ -304,6 +304,9 @@ class EventCluster:
         slot["quota"] = (program.cores[microservice] - program.idle_cores[microservice]) * program.period_ms
         slot["left"] = slot["quota"]
         slot["period"] = program.period_ms
+        slot["wake_loss"] = self._scenario.effects.wake_loss_ms
+        slot["slack"] = self._scenario.effects.slack_ms
+        slot["cpus"] = self._scenario.effects.cpus
         slot["period_end"] = now_ms + episode.rng.random() * program.period_ms
         slot["last"] = now_ms
         slot["factor"] = 1.0
@@ -326,7 +329,7 @@ class EventCluster:
     def _topology_changed(self) -> None:
         """Carry the load proportions over to the containers that are ready now, and route anew."""
         episode = self._now
-        ready = count_ready(episode.state.slots, *episode.ready.shape)
+        ready = count_ready(episode.state.slots, episode.ready.shape)
         if episode.ready.any():
             episode.proportions = carry_over(episode.proportions, episode.ready, ready)
         else:
@@ -348,13 +351,14 @@ class EventCluster:
         state, slots = episode.state, episode.state.slots
         interval_s = end_s - episode.measured_s
         shape = episode.ready.shape
-        n = int(state.count[OWN_SAMPLES])
+        kernel.settle(state, episode.world, state.clock[NOW])
+        n = int(state.counters[OWN_SAMPLES])
         samples, mean, p95, of_microservice = own_latency(state.own_samples, n, *shape)
         fresh = samples > 0
         episode.latency = np.where(fresh, np.stack([mean, p95, np.full(shape, end_s)]), episode.latency)
         episode.microservice_p95 = np.where(fresh.any(axis=1), of_microservice, episode.microservice_p95)
 
-        ended = state.request_samples[: int(state.count[REQUEST_SAMPLES])]
+        ended = state.request_samples[: int(state.counters[REQUEST_SAMPLES])]
         good = ended[ended["failed"] == 0]
         latencies = tuple(good["latency"][good["class_"] == c].copy() for c in range(len(info.classes)))
         requests = np.bincount(ended["class_"], minlength=len(info.classes))
@@ -395,7 +399,7 @@ class EventCluster:
             cpu_utilisation=np.divide(used, quota, out=np.zeros(shape), where=quota > 0.0),
             microservice_p95_ms=episode.microservice_p95.copy(),
             ready=episode.ready.copy(),
-            pending=count_ready(slots, *shape, PENDING),
+            pending=count_ready(slots, shape, PENDING),
             wanted=episode.wanted.copy(),
             interference=episode.utilisation.copy(),
             e2e_ms=episode.e2e.copy(),
@@ -408,14 +412,15 @@ class EventCluster:
             connections=episode.routing.connections.copy(),
             connection_churn=int(opened),
             pair_share=episode.routing.pair_share.copy(),
-            spans=state.traced[: int(state.count[TRACED])].copy(),
+            spans=state.traced[: int(state.counters[TRACED])].copy(),
         )
         episode.measured_s = end_s
         episode.links = episode.routing.links
-        state.count[[OWN_SAMPLES, REQUEST_SAMPLES, TRACED]] = 0
+        state.counters[[OWN_SAMPLES, REQUEST_SAMPLES, TRACED]] = 0
         state.arrived[:] = 0
         slots["used"] = 0.0
         slots["arrivals"] = 0
+        slots["life"][(slots["life"] == DRAINING) & (slots["inflight"] == 0)] = FREE  # measured to its end
         return telemetry
 
 

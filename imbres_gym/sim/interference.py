@@ -5,13 +5,16 @@ Every process yields a path of utilisation, computed once at reset, so that time
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import csv
+import math
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from imbres_gym.config import StrictModel
+from imbres_gym.config import ConfigError, StrictModel, key_error, nearest
 
 RESOURCES = ("cpu", "memory_bandwidth", "network", "llc")
 """Order of the last axis of every interference array."""
@@ -32,6 +35,10 @@ class Level(StrictModel):
         return [self.cpu, self.memory_bandwidth, self.network, self.llc]
 
 
+Record: TypeAlias = tuple[tuple[float, Level], ...]
+"""Times [s] and levels of one recorded host, in the order of time."""
+
+
 class ConstantInterference(StrictModel):
     """The same utilisation all the time; with fewer levels than hosts the levels repeat."""
 
@@ -44,53 +51,152 @@ class ConstantInterference(StrictModel):
 
 
 class MovingInterference(StrictModel):
-    """AR(1) around a level per host, with rare jumps, after Alibaba's machine statistics.
+    """AR(1) around a level per host and resource, with rare jumps, after Alibaba's machine statistics.
 
-    Defaults: lag-1 autocorrelation 0.79 a minute, standard deviation 0.13, and 0.55 % of minutes with a jump of more
-    than 0.30 (Alibaba cluster-trace-v2018 machine_usage, medians over 16 machines). How long a jump lasts is an
-    estimate. The other resources move with the CPU (correlation 0.62 with the network in the same trace).
+    Defaults: lag-1 autocorrelation 0.79 a minute, standard deviation 0.13, 0.55 % of minutes with a jump of more than
+    0.30, and a correlation of 0.62 between CPU and network (Alibaba cluster-trace-v2018 machine_usage, medians over 16
+    machines). That memory bandwidth and LLC move like the network is an estimate. A jump is a best-effort job that
+    arrives: it adds to every resource alike (estimate). A resource whose level is 0 stays at 0. What would leave [0, 1]
+    is cut off, so that the mean of a host near either end is nearer to the middle than its level.
     """
 
     kind: Literal["moving"] = "moving"
     levels: list[Level] = Field(min_length=1)
     autocorrelation_per_minute: float = Field(default=0.79, ge=0.0, lt=1.0)
     deviation: float = Field(default=0.13, ge=0.0, le=0.5)
+    """Standard deviation of the AR(1) process [utilisation, 0-1]."""
+    correlation: float = Field(default=0.62, ge=0.0, le=1.0)
+    """Correlation of each other resource's AR(1) process with that of the CPU of the same host."""
     jumps_per_minute: float = Field(default=0.0055, ge=0.0, le=1.0)
+    """Rate at which jumps begin on a host; one that begins during another takes its place."""
     jump: tuple[Utilisation, Utilisation] = (0.3, 0.7)
-    """Smallest and largest jump of CPU utilisation."""
+    """Smallest and largest jump of utilisation, drawn uniformly."""
     jump_duration_s: float = Field(default=120.0, gt=0.0)
     """Mean duration of a jump [s]: estimate."""
 
     @model_validator(mode="after")
     def _ordered(self) -> MovingInterference:
         if self.jump[0] > self.jump[1]:
-            raise ValueError("jump: the smallest must come before the largest")
+            raise key_error("jump", f"{list(self.jump)}: write the smallest before the largest")
         return self
 
     def path(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
         """Utilisation of shape (n_steps, n_hosts, 4) [0-1]."""
         base = _rows(self.levels, n_hosts)
+        shift = self._wander(n_hosts, n_steps, step_s, rng) + self._jumps(n_hosts, n_steps, step_s, rng)[:, :, None]
+        path: NDArray[np.float64] = np.clip(base + shift * (base > 0.0), 0.0, 1.0)
+        return path
+
+    def _wander(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The AR(1) part of every resource, (n_steps, n_hosts, 4), stationary from the first step on."""
         phi = self.autocorrelation_per_minute ** (step_s / 60.0)
-        noise = rng.normal(0.0, self.deviation * np.sqrt(1.0 - phi**2), size=(n_steps, n_hosts))
-        jump_starts = rng.random((n_steps, n_hosts)) < self.jumps_per_minute * step_s / 60.0
-        jump_sizes = rng.uniform(*self.jump, size=(n_steps, n_hosts))
-        jump_lengths = rng.exponential(self.jump_duration_s, size=(n_steps, n_hosts))
-        wander = rng.normal(0.0, self.deviation, size=n_hosts)
-        jump_end = np.zeros(n_hosts)
-        jump_size = np.zeros(n_hosts)
+        noise = rng.normal(0.0, self.deviation, size=(n_steps, n_hosts, len(RESOURCES)))
+        noise[:, :, 1:] *= np.sqrt(1.0 - self.correlation**2)
+        noise[:, :, 1:] += self.correlation * noise[:, :, :1]
+        noise[1:] *= np.sqrt(1.0 - phi**2)
+        for step in range(1, n_steps):
+            noise[step] += phi * noise[step - 1]
+        return noise
+
+    def _jumps(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """What the jumps add, (n_steps, n_hosts)."""
+        begins = rng.random((n_steps, n_hosts)) < -np.expm1(-self.jumps_per_minute * step_s / 60.0)
+        sizes = rng.uniform(*self.jump, size=(n_steps, n_hosts))
+        lengths = rng.exponential(self.jump_duration_s, size=(n_steps, n_hosts))
+        added = np.zeros((n_steps, n_hosts))
+        for host in range(n_hosts):
+            for step in np.flatnonzero(begins[:, host]):
+                added[step:, host] = 0.0
+                added[step : step + int(np.ceil(lengths[step, host] / step_s)), host] = sizes[step, host]
+        return added
+
+
+class ReplayInterference(StrictModel):
+    """A recorded path: a CSV file with the columns `time_s,host,cpu` and, if known, the other resources.
+
+    Each row holds until the host's next one; before its first row a host has that row's values, and after the last time
+    in the file the record starts again. With fewer recorded hosts than hosts, the records repeat.
+    """
+
+    kind: Literal["replay"] = "replay"
+    file: Path
+    """Relative paths start from the folder of the scenario file."""
+
+    _records: tuple[Record, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="after")
+    def _read(self) -> ReplayInterference:
+        self._records = read_records(self.file)
+        return self
+
+    @property
+    def levels(self) -> list[Level]:
+        """Mean of the rows of each recorded host."""
+        means = [np.mean([level.as_row() for _, level in record], axis=0) for record in self._records]
+        return [Level(**dict(zip(RESOURCES, mean.tolist(), strict=True))) for mean in means]
+
+    def path(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Utilisation of shape (n_steps, n_hosts, 4) [0-1]."""
+        length = max(record[-1][0] for record in self._records)
+        now = np.arange(n_steps) * step_s
+        now = now % length if length > 0.0 else now
         path = np.empty((n_steps, n_hosts, len(RESOURCES)))
-        for step in range(n_steps):
-            now = step * step_s
-            starts = jump_starts[step]
-            jump_end = np.where(starts, now + jump_lengths[step], jump_end)
-            jump_size = np.where(starts, jump_sizes[step], jump_size)
-            shift = wander + np.where(now < jump_end, jump_size, 0.0)
-            path[step] = np.clip(base + shift[:, None] * (base > 0.0), 0.0, 1.0)
-            wander = phi * wander + noise[step]
+        for host in range(n_hosts):
+            record = self._records[host % len(self._records)]
+            row = np.searchsorted([time for time, _ in record], now, side="right") - 1
+            path[:, host] = np.array([level.as_row() for _, level in record])[np.maximum(row, 0)]
         return path
 
 
-Interference = Annotated[ConstantInterference | MovingInterference, Field(discriminator="kind")]
+def read_records(file: Path) -> tuple[Record, ...]:
+    """Read recorded interference; hosts in the order of their first rows, rows in the order of time.
+
+    Args:
+        file: CSV with the columns time_s, host, cpu and optionally memory_bandwidth, network and llc (0 if absent).
+
+    Raises:
+        ConfigError: no such file, a column is missing or unknown, or a value is not a number in range (says which).
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: there is no such file (interference.file)")
+    with file.open(encoding="utf-8", newline="") as lines:
+        reader = csv.DictReader(lines)
+        columns = list(reader.fieldnames or [])
+        for name in columns:
+            if name not in {"time_s", "host", *RESOURCES}:
+                raise ConfigError(f"{file}: unknown column {name!r}; {nearest(name, ('time_s', 'host', *RESOURCES))}")
+        for name in ("time_s", "host", "cpu"):
+            if name not in columns:
+                raise ConfigError(f"{file}: the column {name!r} is missing")
+        hosts: dict[str, list[tuple[float, Level]]] = {}
+        for row in reader:
+            where = f"{file}:{reader.line_num}"
+            level = Level(**{name: _number(row[name], where, name, 1.0) for name in RESOURCES if name in columns})
+            record = hosts.setdefault(str(row["host"]), [])
+            record.append((_number(row["time_s"], where, "time_s", math.inf), level))
+            if len(record) > 1 and record[-1][0] <= record[-2][0]:
+                raise ConfigError(f"{where}: time_s: {row['time_s']!r} is not after the host's row before")
+    if not hosts:
+        raise ConfigError(f"{file}: no rows; write at least one for each host")
+    return tuple(tuple(record) for record in hosts.values())
+
+
+def _number(text: str | None, where: str, column: str, most: float) -> float:
+    """The number in one cell, from 0 to `most`."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise ConfigError(f"{where}: {column}: {text!r} is not a number") from None
+    if not (math.isfinite(value) and 0.0 <= value <= most):
+        upper = "" if math.isinf(most) else f" and at most {most:g}"
+        raise ConfigError(f"{where}: {column}: {text!r} must be at least 0{upper}")
+    return value
+
+
+Interference = Annotated[
+    ConstantInterference | MovingInterference | ReplayInterference,
+    Field(discriminator="kind"),
+]
 
 
 def _rows(levels: list[Level], n_hosts: int) -> NDArray[np.float64]:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-# Compiled without reference counting (`_nrt=False`): nothing is allocated here, and counting references of the arrays
-# at each call costs twice the rest. Inlining by LLVM avoids passing the tuples of arrays by value.
+from imbres_gym.sim.compiled import entry, inlined
 from imbres_gym.sim.random import ARRIVALS, DELAYS, DEMAND, ROUTING, exponential, gamma, uniform
 from imbres_gym.sim.state import (
     FREE_REQUEST,
@@ -43,12 +41,12 @@ FLUSH = 1_024  # expired requests that leave an accept queue in one event
 EPSILON = 1e-6  # [ms] far above the rounding of an hour, far below any demand
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def push(state, time, key, version):
     """Add an event to the heap."""
     heap = state.heap
-    place = state.count[HEAP]
-    state.count[HEAP] = place + 1
+    place = state.counters[HEAP]
+    state.counters[HEAP] = place + 1
     while place > 0:
         above = (place - 1) >> 1
         if heap[above].time <= time:
@@ -60,12 +58,12 @@ def push(state, time, key, version):
     heap[place].version = version
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def pop(state):
     """Remove the first event from the heap."""
     heap = state.heap
-    size = state.count[HEAP] - 1
-    state.count[HEAP] = size
+    size = state.counters[HEAP] - 1
+    state.counters[HEAP] = size
     time = heap[size].time
     place = 0
     while True:
@@ -81,30 +79,35 @@ def pop(state):
     heap[place] = heap[size]
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def sync(slot, slow, now):
     """Bring a container's service and quota up to `now`; since its last event nothing else changed."""
-    if slot.active > 0:
-        if slot.throttled == 0:
-            work = min(float(slot.active), slot.parallelism) / slow * (now - slot.last)
-            slot.left -= work
-            slot.attained += work / slot.active
-            slot.used += work
-            slot.tick_used += work
-    elif now >= slot.period_end:  # idle, and periods passed unseen
+    if slot.active > 0 and slot.throttled == 0:
+        work = min(float(slot.active), slot.parallelism) / slow * (now - slot.last)
+        slot.left -= work
+        slot.attained += work / slot.active
+        slot.used += work
+        slot.tick_used += work
+    if now >= slot.period_end - EPSILON:
         refill(slot, now)
     slot.last = now
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def refill(slot, now):
     """A period is over: the container gets the next quota."""
     slot.period_end += slot.period * (math.floor((now - slot.period_end + EPSILON) / slot.period) + 1.0)
-    slot.left = slot.quota
-    slot.throttled = 0
+    slot.left = slot.quota + min(slot.left, 0.0)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
+def stamp_start(span, now):
+    """The thread of a span gets CPU for the first time: the span starts (rule 4)."""
+    if span.start < 0.0:
+        span.start = now - span.preempted
+
+
+@inlined
 def schedule(state, s, slow, now):
     """Push a container's next change: a burst ends, the quota is spent or the period is over."""
     slot = state.slots[s]
@@ -112,17 +115,26 @@ def schedule(state, s, slow, now):
     if slot.active == 0:
         return
     time = slot.period_end
+    usable = slot.left - min(slot.slack * max(0.0, slot.cpus - slot.active), 0.5 * slot.quota)
+    if usable <= EPSILON:
+        slot.throttled = 1
+    elif slot.throttled == 1:
+        slot.throttled = 0
+        for burst in range(slot.active):
+            stamp_start(state.spans[state.burst_span[s, burst]], now)
     if slot.throttled == 0:
         rate = min(float(slot.active), slot.parallelism) / slow
         to_serve = (state.burst_end[s, 0] - slot.attained) * slot.active
-        time = min(time, now + max(0.0, min(to_serve, slot.left)) / rate)
+        time = min(time, now + max(0.0, min(to_serve, usable)) / rate)
     push(state, time, s * 4, slot.version)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
-def join(state, s, i, demand):
+@inlined
+def join(state, s, i, demand, now):
     """A burst of span i starts in container s, which is in sync."""
     slot = state.slots[s]
+    if slot.throttled == 0:
+        stamp_start(state.spans[i], now)
     if slot.active == 0:
         slot.attained = 0.0
     end, span = state.burst_end[s], state.burst_span[s]
@@ -138,7 +150,7 @@ def join(state, s, i, demand):
     end[place], span[place] = key, i
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def leave(state, s):
     """Remove the burst of container s that ends first; return its span."""
     slot = state.slots[s]
@@ -162,7 +174,7 @@ def leave(state, s):
     return first
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def choose(state, routes, low, high):
     """A container slot by the cumulative weights of a row (rule 1)."""
     u = uniform(state.streams, ROUTING) * routes.cdf[high - 1]
@@ -175,24 +187,27 @@ def choose(state, routes, low, high):
     return routes.target[low]
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
-def message_ms(program, world, microservice, host, other):
+@inlined
+def message_ms(program, state, world, microservice, host, other):
     """Half a hop between two hosts (rule 2)."""
+    if program.hop_ms == 0.0:
+        return 0.0
     u = max(world.network[host], world.network[other])
-    return 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[microservice] * (1.0 / (1.0 - u) - 1.0))
+    mean = 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[microservice] * (1.0 / (1.0 - u) - 1.0))
+    return exponential(state.streams, DELAYS, mean)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def new_span(state, node, parent, request, now):
     """Take a span from the free list."""
-    i = state.count[FREE_SPAN]
+    i = state.counters[FREE_SPAN]
     span = state.spans[i]
-    state.count[FREE_SPAN] = span.link
-    state.count[LIVE_SPANS] += 1
-    state.count[SPAN_UID] += 1
-    span.uid = state.count[SPAN_UID]
+    state.counters[FREE_SPAN] = span.link
+    state.counters[LIVE_SPANS] += 1
+    state.counters[SPAN_UID] += 1
+    span.uid = state.counters[SPAN_UID]
     span.send = now
-    span.start = now
+    span.start = -1.0
     span.end = now
     span.child = 0.0
     span.node = node
@@ -205,7 +220,7 @@ def new_span(state, node, parent, request, now):
     return i
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def call(program, state, routes, world, node, parent, request, repeat, now):
     """Make one call: to a store, or to a container of a microservice (rules 1, 2, 7)."""
     i = new_span(state, node, parent, request, now)
@@ -213,7 +228,7 @@ def call(program, state, routes, world, node, parent, request, repeat, now):
     span.repeat = repeat
     microservice = program.node_microservice[node]
     if microservice < 0:
-        span.end = now + exponential(state.streams, DEMAND, program.node_store_ms[node])
+        span.end = now + gamma(state.streams, DEMAND, program.store_shape, program.node_store_ms[node])
         push(state, span.end, i * 4 + ANSWER, 0)
         return
     low, high = routes.pool_low[microservice], routes.pool_high[microservice]
@@ -232,10 +247,10 @@ def call(program, state, routes, world, node, parent, request, repeat, now):
     slot = state.slots[s]
     slot.inflight += 1
     other = state.slots[caller].host if caller >= 0 else slot.host
-    push(state, now + message_ms(program, world, microservice, slot.host, other), i * 4 + ARRIVE, 0)
+    push(state, now + message_ms(program, state, world, microservice, slot.host, other), i * 4 + ARRIVE, 0)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def answer(program, state, world, i, now):
     """Send the answer of span i to its caller (rule 2)."""
     span = state.spans[i]
@@ -243,34 +258,44 @@ def answer(program, state, world, i, now):
     slot.inflight -= 1
     span.end = now
     other = state.slots[state.spans[span.parent].slot].host if span.parent >= 0 else slot.host
-    push(state, now + message_ms(program, world, slot.microservice, slot.host, other), i * 4 + ANSWER, 0)
+    push(state, now + message_ms(program, state, world, slot.microservice, slot.host, other), i * 4 + ANSWER, 0)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def begin_burst(program, state, world, i, now):
-    """The next CPU burst of span i: demand (rule 4) after a scheduling delay (rule 5).
+    """The next CPU burst of span i: demand (rule 4) and scheduling delays (rule 5); return the wake-up delay.
 
     The next stage is drawn here: one in which no call is made does not block, so its burst is part of this one.
     """
     span = state.spans[i]
     slot = state.slots[span.slot]
     mean = program.node_burst_ms[span.node] * world.stretch[slot.microservice, slot.host] * slot.factor
-    demand = gamma(state.streams, DEMAND, program.demand_shape, mean)
+    shape = program.node_shape[span.node]
+    demand = gamma(state.streams, DEMAND, shape, mean)
     while span.failed == 0 and span.stage < program.node_stage[span.node + 1]:
         span.made = draw_calls(program, state, span.stage)
         if span.made != 0:
             break
         span.stage += 1
-        demand += gamma(state.streams, DEMAND, program.demand_shape, mean)
-    delay = world.delay_ms[slot.microservice, slot.host]
-    if delay > 0.0:
+        demand += gamma(state.streams, DEMAND, shape, mean)
+    slot.left -= slot.wake_loss
+    busy = world.contention[slot.microservice, slot.host]
+    wake_up = 0.0
+    span.preempted = 0.0
+    if busy > 0.0:
+        if uniform(state.streams, DELAYS) < busy:
+            wake_up = exponential(state.streams, DELAYS, world.delay_ms)
+        if uniform(state.streams, DELAYS) < 1.0 - math.exp(-busy * world.preemption_per_ms * demand):
+            span.preempted = exponential(state.streams, DELAYS, world.delay_ms)
+    if wake_up + span.preempted > 0.0:
         span.burst = demand
-        push(state, now + exponential(state.streams, DELAYS, delay), i * 4 + BURST, 0)
+        push(state, now + wake_up + span.preempted, i * 4 + BURST, 0)
     else:
-        join(state, span.slot, i, demand)
+        join(state, span.slot, i, demand, now)
+    return wake_up
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def draw_calls(program, state, stage):
     """Which calls of a stage are made: one bit per child (rule 6)."""
     made = 0
@@ -282,17 +307,16 @@ def draw_calls(program, state, stage):
     return made
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def start(program, state, world, i, now):
     """A worker takes the request of span i (rule 4)."""
     span = state.spans[i]
     state.slots[span.slot].busy += 1
-    span.start = now
     span.stage = program.node_stage[span.node]
     begin_burst(program, state, world, i, now)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def arrive(program, state, world, i, now):
     """A request message reaches its container (rule 3)."""
     span = state.spans[i]
@@ -313,26 +337,32 @@ def arrive(program, state, world, i, now):
         return
     else:
         span.failed = 1
-    span.start = now
     answer(program, state, world, i, now)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def finish(program, state, world, i, now):
     """Span i ends: record it, answer, and let its worker take the next request (rule 8)."""
     span = state.spans[i]
     slot = state.slots[span.slot]
     own = now - span.start - span.child
-    n = state.count[OWN_SAMPLES]
-    state.count[OWN_SAMPLES] = n + 1
+    background = program.node_background_ms[span.node]
+    if background > 0.0:  # work that no answer waits for
+        mean = background * world.stretch[slot.microservice, slot.host] * slot.factor
+        background = gamma(state.streams, DEMAND, program.node_shape[span.node], mean)
+        slot.left -= background
+        slot.used += background
+        slot.tick_used += background
+    n = state.counters[OWN_SAMPLES]
+    state.counters[OWN_SAMPLES] = n + 1
     sample = state.own_samples[n]
     sample.own = own
     sample.microservice = slot.microservice
     sample.host = slot.host
     request = state.requests[span.request]
     if request.sampled:
-        n = state.count[TRACED]
-        state.count[TRACED] = n + 1
+        n = state.counters[TRACED]
+        state.counters[TRACED] = n + 1
         trace = state.traced[n]
         trace.request = request.number
         trace.span = span.uid
@@ -356,11 +386,10 @@ def finish(program, state, world, i, now):
             break
         flushed += 1
         waiting.failed = 1
-        waiting.start = now
         answer(program, state, world, head, now)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def burst_done(program, state, routes, world, i, now):
     """A burst of span i ended: make the calls of its next stage, or end it (rules 6 and 8)."""
     span = state.spans[i]
@@ -379,18 +408,16 @@ def burst_done(program, state, routes, world, i, now):
             call(program, state, routes, world, node, i, span.request, program.node_repeat[node] - 1, now)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def answered(program, state, routes, world, i, now):
     """The answer of span i reached its caller, a span (rule 6)."""
     child = state.spans[i]
     span = state.spans[child.parent]
-    if program.node_traced[child.node]:
-        if program.client_spans or child.slot < 0:
-            span.first = min(span.first, child.send)
-            span.last = max(span.last, now)
-        else:
-            span.first = min(span.first, child.start)
-            span.last = max(span.last, child.end)
+    at_client = program.client_spans or child.slot < 0
+    traced = program.node_traced[child.node] and (at_client or child.start >= 0.0)
+    if traced:
+        span.first = min(span.first, child.send if at_client else child.start)
+        span.last = max(span.last, now if at_client else child.end)
     if child.failed:
         span.failed = 1
         state.requests[child.request].failed = 1
@@ -399,33 +426,35 @@ def answered(program, state, routes, world, i, now):
         return
     span.pending -= 1
     if span.pending == 0:
+        wake_up = begin_burst(program, state, world, child.parent, now)
         span.child += max(0.0, span.last - span.first)
-        begin_burst(program, state, world, child.parent, now)
+        if traced and at_client:  # the thread ends the client span when it runs again
+            span.child += wake_up
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def request_ends(state, i, now):
     """The answer of root span i reached the end user."""
     span = state.spans[i]
     request = state.requests[span.request]
-    n = state.count[REQUEST_SAMPLES]
-    state.count[REQUEST_SAMPLES] = n + 1
+    n = state.counters[REQUEST_SAMPLES]
+    state.counters[REQUEST_SAMPLES] = n + 1
     sample = state.request_samples[n]
     sample.latency = now - request.arrival
     sample.class_ = request.class_
     sample.failed = 1 if request.failed or span.failed or now > request.deadline else 0
-    request.link = state.count[FREE_REQUEST]
-    state.count[FREE_REQUEST] = span.request
-    state.count[LIVE_REQUESTS] -= 1
+    request.link = state.counters[FREE_REQUEST]
+    state.counters[FREE_REQUEST] = span.request
+    state.counters[LIVE_REQUESTS] -= 1
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def next_arrival(state, now):
     """Draw when the next request comes at the current rate."""
     return now + exponential(state.streams, ARRIVALS, 1.0 / state.clock[RATE])
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def request_arrives(program, state, routes, world, now):
     """An end user sends a request; draw when the next one comes."""
     state.clock[NEXT_ARRIVAL] = next_arrival(state, now)
@@ -434,12 +463,12 @@ def request_arrives(program, state, routes, world, now):
     while program.class_cdf[class_] < u:
         class_ += 1
     state.arrived[class_] += 1
-    r = state.count[FREE_REQUEST]
+    r = state.counters[FREE_REQUEST]
     request = state.requests[r]
-    state.count[FREE_REQUEST] = request.link
-    state.count[LIVE_REQUESTS] += 1
-    request.number = state.count[REQUEST_NUMBER]
-    state.count[REQUEST_NUMBER] += 1
+    state.counters[FREE_REQUEST] = request.link
+    state.counters[LIVE_REQUESTS] += 1
+    request.number = state.counters[REQUEST_NUMBER]
+    state.counters[REQUEST_NUMBER] += 1
     request.arrival = now
     request.deadline = now + program.class_deadline_ms[class_]
     request.class_ = class_
@@ -450,10 +479,10 @@ def request_arrives(program, state, routes, world, now):
     call(program, state, routes, world, program.class_root[class_], -1, r, 0, now)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@inlined
 def room(state, s):
     """Index in `GROWS` of an array that the next event may overrun, which may add a burst to container s; 0 if none."""
-    count = state.count
+    count = state.counters
     if count[HEAP] + MARGIN > len(state.heap):
         return 1
     if count[LIVE_SPANS] + MARGIN > len(state.spans):
@@ -471,12 +500,12 @@ def room(state, s):
     return 0
 
 
-@njit(cache=True, _nrt=False)
+@entry
 def run(program, state, routes, world, until):
     """Simulate up to `until`; return 0, or the index in `GROWS` of the array that must grow first."""
     while True:
         now = state.clock[NEXT_ARRIVAL]
-        if state.count[HEAP] == 0 or state.heap[0].time > now:
+        if state.counters[HEAP] == 0 or state.heap[0].time > now:
             if now > until:
                 break
             lacking = room(state, -1)
@@ -511,31 +540,36 @@ def run(program, state, routes, world, until):
             sync(state.slots[s], slow, now)
         if kind == CONTAINER:
             slot = state.slots[i]
-            if now >= slot.period_end - EPSILON:
-                refill(slot, now)
-            elif slot.left <= EPSILON:
-                slot.throttled = 1
             while slot.active > 0 and state.burst_end[i, 0] <= slot.attained + EPSILON:
                 burst_done(program, state, routes, world, leave(state, i), now)
         elif kind == ARRIVE:
             arrive(program, state, world, i, now)
         elif kind == BURST:
-            join(state, s, i, state.spans[i].burst)
+            join(state, s, i, state.spans[i].burst, now)
         else:
             if s >= 0:
                 answered(program, state, routes, world, i, now)
             else:
                 request_ends(state, i, now)
-            state.spans[i].link = state.count[FREE_SPAN]
-            state.count[FREE_SPAN] = i
-            state.count[LIVE_SPANS] -= 1
+            state.spans[i].link = state.counters[FREE_SPAN]
+            state.counters[FREE_SPAN] = i
+            state.counters[LIVE_SPANS] -= 1
         if s >= 0:
             schedule(state, s, slow, now)
     state.clock[NOW] = until
     return 0
 
 
-@njit(cache=True, _nrt=False)
+@entry
+def settle(state, world, now):
+    """Bring the CPU use of all containers up to `now`, so that it can be read."""
+    for s in range(len(state.slots)):
+        slot = state.slots[s]
+        if slot.active > 0:
+            sync(slot, world.slow[slot.host], now)
+
+
+@entry
 def set_slow(state, world, slow, now):
     """Hosts become slower or faster (`slow` replaces `world.slow`): reschedule the bursts in progress there."""
     for s in range(len(state.slots)):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.application import Application, Call
+from imbres_gym.application import Application, Call, Operation
 from imbres_gym.config import ConfigError
 from imbres_gym.scenario import Scenario
 
@@ -16,12 +16,18 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+MAX_PARALLEL_CALLS = 63
+"""Calls of one stage: the kernel marks those that are made in the bits of an int64."""
+
+
 class Program(NamedTuple):
     """Call trees, sizes and limits. A *node* is a call of a tree; stages and children are ranges of flat arrays."""
 
     node_microservice: Ints  # (nodes,) index, -1 for a store call
     node_store_ms: Floats  # (nodes,) mean latency of a store call
     node_burst_ms: Floats  # (nodes,) mean CPU demand of one burst [core-ms]
+    node_shape: Floats  # (nodes,) Gamma shape of the CPU demand
+    node_background_ms: Floats  # (nodes,) mean CPU demand that no answer waits for
     node_stage: Ints  # (nodes + 1,) range of its stages
     stage_child: Ints  # (stages + 1,) range of the children of a stage
     child_node: Ints  # (children,) node of each child
@@ -40,7 +46,7 @@ class Program(NamedTuple):
     hop_ms: float
     client_spans: bool
     period_ms: float
-    demand_shape: float
+    store_shape: float
     sla_ms: float
     trace_sampling: float
 
@@ -63,9 +69,25 @@ class _Builder:
         self.stages[node] = [[self.add(child, me) for child in stage] for stage in call.stages]
         return node
 
+    def store_ms(self, call: Call) -> float:
+        store = self.app.stores.get(call.target)
+        return store.operations[call.operation] if store else 0.0
+
+    def _operation(self, call: Call) -> Operation | None:
+        service = self.app.microservices.get(call.target)
+        return service.operations[call.operation] if service else None
+
     def burst_ms(self, call: Call) -> float:
-        operation = self.app.microservices[call.target].operations[call.operation]
-        return operation.cpu_ms / (len(call.stages) + 1)
+        operation = self._operation(call)
+        return operation.cpu_ms * self.app.span_share / (len(call.stages) + 1) if operation else 0.0
+
+    def background_ms(self, call: Call) -> float:
+        operation = self._operation(call)
+        return operation.cpu_ms * (1.0 - self.app.span_share) if operation else 0.0
+
+    def shape(self, call: Call, default: float) -> float:
+        operation = self._operation(call)
+        return (operation.demand_shape if operation else None) or default
 
     def pair(self, call: Call, caller: int) -> int:
         return self.pairs.get((caller, self.index.get(call.target, -1)), -1)
@@ -83,6 +105,11 @@ def compile_program(scenario: Scenario) -> Program:
     stages = [stage for of_node in builder.stages for stage in of_node]
     calls = builder.calls
     services = list(app.microservices.items())
+    widest = max((len(stage) for stage in stages), default=0)
+    if widest > MAX_PARALLEL_CALLS:
+        raise ConfigError(
+            f"application {app.name!r}: a stage has {widest} calls, at most {MAX_PARALLEL_CALLS} can run in parallel"
+        )
     for name, service in services:
         if service.idle_cores >= app.cores_of(name):
             raise ConfigError(
@@ -92,8 +119,10 @@ def compile_program(scenario: Scenario) -> Program:
     stores = app.stores
     return Program(
         node_microservice=np.array([builder.index.get(call.target, -1) for call, _ in calls]),
-        node_store_ms=np.array([stores[c.target].operations[c.operation] if c.target in stores else 0.0 for c, _ in calls]),
-        node_burst_ms=np.array([0.0 if c.target in stores else builder.burst_ms(c) for c, _ in calls]),
+        node_store_ms=np.array([builder.store_ms(c) for c, _ in calls]),
+        node_burst_ms=np.array([builder.burst_ms(c) for c, _ in calls]),
+        node_shape=np.array([builder.shape(c, scenario.effects.demand_shape) for c, _ in calls]),
+        node_background_ms=np.array([builder.background_ms(c) for c, _ in calls]),
         node_stage=np.cumsum([0, *(len(of_node) for of_node in builder.stages)]),
         stage_child=np.cumsum([0, *(len(stage) for stage in stages)]),
         child_node=np.array([node for stage in stages for node in stage], np.int64),
@@ -112,7 +141,7 @@ def compile_program(scenario: Scenario) -> Program:
         hop_ms=app.hop_ms,
         client_spans=app.client_spans,
         period_ms=scenario.effects.period_ms,
-        demand_shape=scenario.effects.demand_shape,
+        store_shape=scenario.effects.store_shape,
         sla_ms=scenario.sla_ms,
         trace_sampling=scenario.trace_sampling,
     )

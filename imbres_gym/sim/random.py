@@ -1,12 +1,14 @@
 """Random numbers for compiled code: SplitMix64 streams whose state is one uint64 each, so that it can be saved."""
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from imbres_gym.sim.compiled import inlined
 
 ARRIVALS, DEMAND, ROUTING, DELAYS = range(4)
 """Streams: agents that are compared on one seed see the same arrivals whatever they decide."""
@@ -16,11 +18,11 @@ N_STREAMS = 4
 
 def seeded_streams(seed: int) -> NDArray[np.uint64]:
     """State of the streams for a seed: shape (4,) uint64."""
-    return np.random.SeedSequence(seed).generate_state(N_STREAMS, np.uint64)
+    return np.random.SeedSequence(seed).generate_state(N_STREAMS, np.uint64).astype(np.uint64)
 
 
-@njit(cache=True, inline="always")
-def uniform(streams, stream):  # type: ignore[no-untyped-def]
+@inlined
+def uniform(streams, stream):
     """A float in (0, 1] (Steele, Lea and Flood 2014; constants of Vigna's splitmix64)."""
     state = streams[stream] + np.uint64(0x9E3779B97F4A7C15)
     streams[stream] = state
@@ -30,21 +32,21 @@ def uniform(streams, stream):  # type: ignore[no-untyped-def]
     return (np.float64(z >> np.uint64(11)) + 1.0) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, inline="always")
-def exponential(streams, stream, mean):  # type: ignore[no-untyped-def]
+@inlined
+def exponential(streams, stream, mean):
     """An exponential variate."""
     return -mean * math.log(uniform(streams, stream))
 
 
-@njit(cache=True)
-def normal(streams, stream):  # type: ignore[no-untyped-def]
+@inlined
+def normal(streams, stream):
     """A standard normal variate (Box and Muller 1958)."""
     radius = math.sqrt(-2.0 * math.log(uniform(streams, stream)))
     return radius * math.cos(2.0 * math.pi * uniform(streams, stream))
 
 
-@njit(cache=True)
-def gamma(streams, stream, shape, mean):  # type: ignore[no-untyped-def]
+@inlined
+def gamma(streams, stream, shape, mean):
     """A Gamma variate of given shape and mean (Marsaglia and Tsang 2000); shape 1 is exponential."""
     if shape == 1.0:
         return exponential(streams, stream, mean)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.plan import ConnectionPlan
+from imbres_gym.plan import ConnectionPlan, balanced_proportions
 from imbres_gym.sim.state import FREE, READY, Routes
 
 Floats = NDArray[np.float64]
@@ -33,11 +33,11 @@ class Routing:
     links: Ints
 
 
-def count_ready(slots: NDArray[np.void], n_microservices: int, n_hosts: int, life: int = READY) -> Ints:
+def count_ready(slots: NDArray[np.void], shape: tuple[int, ...], life: int = READY) -> Ints:
     """(M, H) containers in one stage of life."""
     alive = slots[slots["life"] == life]
-    flat = alive["microservice"].astype(np.int64) * n_hosts + alive["host"]
-    return np.bincount(flat, minlength=n_microservices * n_hosts).reshape(n_microservices, n_hosts)
+    flat = alive["microservice"].astype(np.int64) * shape[1] + alive["host"]
+    return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def carry_over(proportions: Floats, before: Ints, after: Ints) -> Floats:
@@ -57,8 +57,7 @@ def carry_over(proportions: Floats, before: Ints, after: Ints) -> Floats:
     mean = np.where(mean > 0.0, mean, 1.0)
     result = np.where(before > 0, weight, mean) * after
     total = result.sum(axis=1, keepdims=True)
-    balanced = np.divide(after, after.sum(axis=1, keepdims=True), out=np.zeros_like(result), where=after.any(axis=1)[:, None])
-    return np.where(total > 0.0, result / np.where(total > 0.0, total, 1.0), balanced)
+    return np.asarray(np.where(total > 0.0, result / np.where(total > 0.0, total, 1.0), balanced_proportions(after)))
 
 
 def build_routing(
@@ -161,7 +160,7 @@ def _cumulative_rows(weight: Floats, begin: Ints, end: Ints) -> Floats:
     """Cumulative weights that start anew in each row `begin[i]:end[i]`."""
     total = np.concatenate([[0.0], np.cumsum(weight)])
     offset = np.repeat(total[begin], end - begin)
-    return total[1:] - offset
+    return np.asarray(total[1:] - offset)
 
 
 def _row_share(
@@ -179,4 +178,4 @@ def _row_share(
     row_sum = np.bincount(source, weight, len(slots))
     traffic = load[source] * weight / row_sum[source]
     flat = slots["host"][source].astype(np.int64) * n_hosts + slots["host"][target]
-    return np.bincount(flat, traffic, n_hosts * n_hosts).reshape(n_hosts, n_hosts)
+    return np.bincount(flat, traffic, n_hosts * n_hosts).reshape(n_hosts, n_hosts).astype(np.float64)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
 def place(
     counts: NDArray[np.int64],
-    free_cores: NDArray[np.float64],
-    free_memory_mb: NDArray[np.float64],
+    free_cores: NDArray[np.floating[Any]],
+    free_memory_mb: NDArray[np.floating[Any]],
     need: tuple[float, float],
     capacity: tuple[float, float],
     rng: np.random.Generator,

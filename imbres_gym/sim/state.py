@@ -16,12 +16,13 @@ SPAN = np.dtype(
     [
         ("uid", "i8"),  # number in the episode
         ("send", "f8"),  # the caller sent the request [ms]
-        ("start", "f8"),  # a worker took it
+        ("start", "f8"),  # its thread got CPU for the first time; -1 before
         ("end", "f8"),  # the answer left
         ("first", "f8"),  # first start and last end of traced calls in the current stage
         ("last", "f8"),
         ("child", "f8"),  # merged duration of the stages so far [ms]
         ("burst", "f8"),  # CPU demand of the burst that waits to start [core-ms]
+        ("preempted", "f8"),  # preemption in that burst [ms]
         ("made", "i8"),  # bits of the calls that the next stage makes
         ("node", "i4"),
         ("parent", "i4"),  # span, -1 at a root
@@ -59,6 +60,9 @@ SLOT = np.dtype(
         ("ready_at", "f8"),
         ("quota", "f8"),  # CPU per period that bursts may use [core-ms]
         ("left", "f8"),  # of it, in this period
+        ("wake_loss", "f8"),  # quota that a wake-up loses [core-ms]
+        ("slack", "f8"),  # quota that an idle CPU keeps to itself [core-ms]
+        ("cpus", "f8"),  # CPUs that the container's threads are spread over
         ("period", "f8"),  # CFS bandwidth period [ms]
         ("period_end", "f8"),
         ("attained", "f8"),  # service that a burst present all along would have got [core-ms]
@@ -88,15 +92,26 @@ REQUEST_SAMPLE = np.dtype([("latency", "f8"), ("class_", "i4"), ("failed", "i4")
 NOW, NEXT_ARRIVAL, RATE = range(3)
 """Places in `State.clock` [ms, ms, 1/ms]."""
 
-HEAP, FREE_SPAN, FREE_REQUEST, SPAN_UID, REQUEST_NUMBER, OWN_SAMPLES, REQUEST_SAMPLES, TRACED, LIVE_SPANS, LIVE_REQUESTS = range(10)
-"""Places in `State.count`: entries in use, heads of the free lists, numbers given out."""
+(
+    HEAP,
+    FREE_SPAN,
+    FREE_REQUEST,
+    SPAN_UID,
+    REQUEST_NUMBER,
+    OWN_SAMPLES,
+    REQUEST_SAMPLES,
+    TRACED,
+    LIVE_SPANS,
+    LIVE_REQUESTS,
+) = range(10)
+"""Places in `State.counters`: entries in use, heads of the free lists, numbers given out."""
 
 
 class State(NamedTuple):
     """Everything that changes while requests are simulated."""
 
     clock: NDArray[np.float64]
-    count: NDArray[np.int64]
+    counters: NDArray[np.int64]
     arrived: NDArray[np.int64]  # (classes,) since the last telemetry
     streams: NDArray[np.uint64]
     heap: NDArray[np.void]
@@ -129,7 +144,9 @@ class World(NamedTuple):
     """What interference does at the moment."""
 
     stretch: NDArray[np.float64]  # (microservices, hosts)
-    delay_ms: NDArray[np.float64]  # (microservices, hosts) mean scheduling delay of a burst
+    contention: NDArray[np.float64]  # (microservices, hosts) chance that a thread that wakes up has to wait
+    delay_ms: float  # mean of such a wait
+    preemption_per_ms: float  # rate of preemption per core-ms at contention 1
     network: NDArray[np.float64]  # (hosts,) utilisation, cut off
     network_sensitivity: NDArray[np.float64]  # (microservices,)
     slow: NDArray[np.float64]  # (hosts,) >= 1, how much slower bursts run on an overloaded host
@@ -139,7 +156,7 @@ def new_state(seed: int, n_classes: int, traced_dtype: np.dtype[Any]) -> State:
     """An empty engine at time 0."""
     state = State(
         clock=np.array([0.0, np.inf, 0.0]),
-        count=np.zeros(10, np.int64),
+        counters=np.zeros(10, np.int64),
         arrived=np.zeros(n_classes, np.int64),
         streams=seeded_streams(seed),
         heap=np.zeros(16_384, EVENT),
@@ -175,8 +192,8 @@ def grow(state: State, what: str) -> State:
         new = _doubled(old)
         head = FREE_SPAN if what == "spans" else FREE_REQUEST
         _link_free(new, len(old))
-        new["link"][-1] = state.count[head]
-        state.count[head] = len(old)
+        new["link"][-1] = state.counters[head]
+        state.counters[head] = len(old)
         return state._replace(**{what: new})
     if what == "bursts":
         return state._replace(burst_end=_doubled(state.burst_end, 1), burst_span=_doubled(state.burst_span, 1))

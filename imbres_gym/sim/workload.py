@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from imbres_gym.config import ConfigError, StrictModel
 
@@ -43,8 +42,8 @@ class StepWorkload(StrictModel):
     @classmethod
     def _in_order(cls, steps: list[Step]) -> list[Step]:
         times = [step.at_s for step in steps]
-        if times[0] != 0.0 or times != sorted(times):
-            raise ValueError("the steps must start at at_s: 0 and be in order of time")
+        if times[0] != 0.0 or any(later <= earlier for earlier, later in itertools.pairwise(times)):
+            raise ValueError(f"the steps must start at at_s: 0 and come in the order of time, each once; got {times}")
         return steps
 
     def rate(self, time_s: float) -> float:
@@ -77,13 +76,18 @@ class ReplayWorkload(StrictModel):
     """Time between lines [s]."""
     scale: float = Field(default=1.0, gt=0.0)
 
-    _values: NDArray[np.float64] = PrivateAttr(default_factory=lambda: np.zeros(0))
+    """What the recorded rates are multiplied by."""
+
+    _values: tuple[float, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="after")
+    def _read(self) -> ReplayWorkload:
+        self._values = read_series(self.file)
+        return self
 
     def rate(self, time_s: float) -> float:
         """Requests per second at `time_s`."""
-        if self._values.size == 0:
-            self._values = read_series(self.file)
-        return float(self._values[int(time_s / self.step_s) % self._values.size] * self.scale)
+        return self._values[int(time_s / self.step_s) % len(self._values)] * self.scale
 
 
 Workload = Annotated[
@@ -92,8 +96,8 @@ Workload = Annotated[
 ]
 
 
-def read_series(file: Path) -> NDArray[np.float64]:
-    """Read one non-negative number per line.
+def read_series(file: Path) -> tuple[float, ...]:
+    """Read one non-negative number per line; empty lines and lines that start with # do not count.
 
     Raises:
         ConfigError: no such file, or a line that is not a non-negative number (says which).
@@ -114,4 +118,4 @@ def read_series(file: Path) -> NDArray[np.float64]:
         values.append(value)
     if not values:
         raise ConfigError(f"{file}: no values; write one number of requests/s per line")
-    return np.array(values)
+    return tuple(values)

@@ -1,0 +1,1 @@
+"""Hand-written agents: three tiers (load, connections, scaling) composed by a controller."""

@@ -1,0 +1,1 @@
+"""Connection policies: which upstream container talks to which downstream container, with which weight."""

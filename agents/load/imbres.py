@@ -1,0 +1,134 @@
+"""Imbres' load shifting: Algorithm 1 of the paper (section 4.1.1, ASPLOS'25), for all microservices at once.
+
+Symbols: D load proportion, S containers, l own latency, eta learning rate; arrays are (M microservices, H hosts).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.config import ConfigError
+from imbres_gym.observation import Observation
+from imbres_gym.plan import balanced_proportions
+from imbres_gym.telemetry import ClusterInfo
+
+Floats = NDArray[np.float64]
+
+MIN_FACTOR, MAX_FACTOR = 0.1, 2.0
+"""Bounds of one step's factor on a proportion. The paper has none, but line 9 turns negative for a host slower than
+(1 + 1 / eta) times the mean, which is possible with more than 1 + 1 / eta hosts. Estimate."""
+
+
+class ImbresLoad:
+    """Shifts load from slow to fast hosts until the containers of a microservice are equally fast.
+
+    Args:
+        eta: learning rate (0, inf); the paper's 0.2.
+        statistic: what is equalised: the mean own latency of a control interval, or its p95. The paper does not say
+            which; the mean is the default because the p95 of five seconds is noisy.
+        floor: least load per container, as a share of the balanced one (0-1). The paper has none, but a host without
+            load has no latency either, so nothing would bring its load back. Estimate.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+
+    def __init__(self, *, eta: float = 0.2, statistic: Literal["mean", "p95"] = "mean", floor: float = 0.01) -> None:
+        if eta <= 0.0:
+            raise ConfigError(f"eta: {eta} must be > 0")
+        if statistic not in ("mean", "p95"):
+            raise ConfigError(f"statistic: {statistic!r} must be 'mean' or 'p95'")
+        if not 0.0 < floor < 1.0:
+            raise ConfigError(f"floor: {floor} must be between 0 and 1")
+        self._eta = eta
+        self._latency = {"mean": "own_latency_ms", "p95": "own_p95_ms"}[statistic]
+        self._floor = floor
+        self._D: Floats | None = None
+        self._S: Floats | None = None
+
+    def reset(self, info: ClusterInfo, seed: int) -> None:
+        """Forget the proportions; the next proposal starts from balanced load."""
+        self._D = self._S = None
+
+    def propose(self, observation: Observation) -> Floats:
+        """One iteration of Algorithm 1; called every control interval (the paper's 5 s).
+
+        Returns:
+            (M, H) float64 [0-1]: positive exactly where there are ready containers, rows sum to 1;
+            a row without ready containers is zero.
+        """
+        S = observation["ready"].astype(np.float64)
+        if self._D is None or self._S is None:
+            # Line 2: the load is balanced over the containers, D_j = S_j / sum S.
+            D = balanced_proportions(observation["ready"])
+        else:
+            D = carry_over(self._D, self._S, S)
+        # Line 5: l_j is the mean over the host's containers. They share its load equally, so it is what is measured
+        # per host: the mean over its spans. Own latency (without downstream calls), as hosts are to be compared.
+        l = observation[self._latency].astype(np.float64)  # noqa: E741
+        # A host without a fresh sample has no gradient: it keeps its weight and takes no part in the mean.
+        fresh = (S > 0) & (observation["samples"] > 0) & np.isfinite(l)
+        D = shift_load(D, S, l, fresh, self._eta, self._floor)
+        self._D, self._S = D, S
+        return D.copy()
+
+
+def shift_load(
+    D: Floats,
+    S: Floats,
+    l: Floats,  # noqa: E741
+    fresh: NDArray[np.bool_],
+    eta: float,
+    floor: float,
+) -> Floats:
+    """Lines 6-10 of Algorithm 1.
+
+    Args:
+        D: (M, H) load proportions [0-1].
+        S: (M, H) ready containers.
+        l: (M, H) own latency [ms].
+        fresh: (M, H) whether l is a new measurement; where not, the weight is kept.
+        eta: learning rate.
+        floor: least load per container as a share of the balanced one.
+
+    Returns:
+        (M, H) the next load proportions.
+    """
+    # Line 6: the mean over hosts, each host alike (the text also says "of all containers"; the listing is followed).
+    count = fresh.sum(axis=1, keepdims=True)
+    total = np.where(fresh, l, 0.0).sum(axis=1, keepdims=True)
+    l_mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    usable = fresh & (l_mean > 0.0)
+    # Line 7: direction, -1 for slower than the mean. Line 8: distance from the mean, as a share of it.
+    F = np.where(l > l_mean, -1.0, 1.0)
+    l_hat = np.divide(np.abs(l_mean - l), l_mean, out=np.zeros_like(l), where=usable)
+    # Line 9, with the factor kept positive.
+    D = D * np.clip(1.0 + eta * F * l_hat, MIN_FACTOR, MAX_FACTOR)
+    # Line 10, with a floor; the second division only takes back what the floor has added.
+    D = np.maximum(_normalise(D), floor * _normalise(S))
+    return _normalise(D)
+
+
+def carry_over(D: Floats, S_before: Floats, S_now: Floats) -> Floats:
+    """Proportions after containers came or went: the weight per container stays, a new host gets the mean weight.
+
+    The paper does not say what happens to D after scaling. Starting over from balanced load would give up what was
+    learnt at every scaling interval, so the weights per container D_j / S_j are kept (as the cluster itself does).
+    """
+    known = S_before > 0
+    weight = np.divide(D, S_before, out=np.zeros_like(D), where=known)
+    stays = known & (S_now > 0)
+    containers = np.where(stays, S_now, 0.0).sum(axis=1, keepdims=True)
+    mean = np.where(stays, weight * S_now, 0.0).sum(axis=1, keepdims=True)
+    mean = np.divide(mean, containers, out=np.ones_like(mean), where=containers > 0)
+    return _normalise(np.where(known, weight, mean) * S_now)
+
+
+def _normalise(values: Floats) -> Floats:
+    """Rows divided by their sums; a row of zeros stays one."""
+    total = values.sum(axis=1, keepdims=True)
+    rows: Floats = np.divide(values, total, out=np.zeros_like(values), where=total > 0.0)
+    return rows

@@ -1,0 +1,1 @@
+"""Scaling policies: how many containers each microservice has."""

@@ -1,0 +1,25 @@
+"""Gymnasium environments of a microservice cluster.
+
+Importing this package registers them:
+
+    import envs
+    env = gym.make("imbres_gym/Cluster-v0", scenario="social-network/high-strict")
+
+`gym.make("envs:imbres_gym/Cluster-v0")` does both in one line.
+"""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+ENVIRONMENTS = {
+    "imbres_gym/LoadShifting-v0": "envs.load_shifting:LoadShiftingEnv",
+    "imbres_gym/Connections-v0": "envs.connections:ConnectionsEnv",
+    "imbres_gym/Scaling-v0": "envs.scaling:ScalingEnv",
+    "imbres_gym/Cluster-v0": "envs.cluster:ClusterEnv",
+}
+"""Environment id -> entry point."""
+
+for _id, _entry_point in ENVIRONMENTS.items():
+    if _id not in gym.registry:
+        gym.register(id=_id, entry_point=_entry_point)

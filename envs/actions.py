@@ -1,0 +1,87 @@
+"""Any object as a legal part of a plan: what an action means and what happens to an illegal one.
+
+Nothing here raises on an illegal action. A part of the wrong shape or type is ignored, so that what is in force stays
+in force, and counts once; inside a part of the right shape each illegal piece is repaired or dropped and counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import GraphInstance
+from numpy.typing import NDArray
+
+from imbres_gym.action import decode_connections
+from imbres_gym.observation import Observation
+from imbres_gym.plan import ConnectionPlan, project_proportions
+from imbres_gym.telemetry import ClusterInfo
+
+
+def read_proportions(action: Any, ready: NDArray[np.int64]) -> tuple[NDArray[np.float64] | None, int]:
+    """Load proportions (M, H) by the rule of `project_proportions`, and how many rows it had to change.
+
+    The action is read as float32, the dtype of its space: what overflows it counts as infinite.
+    """
+    values = _as_float32(action)
+    if values is None or values.shape != ready.shape:
+        return None, 1
+    return project_proportions(values.astype(np.float64), ready)
+
+
+def read_connections(action: Any, observation: Observation, info: ClusterInfo) -> tuple[ConnectionPlan | None, int]:
+    """The connection plan that a graph means, and how many of its edges were illegal and left out.
+
+    An edge is illegal if one of its containers is unknown, if the two microservices are no pair, or if its weight is
+    NaN, infinite or negative. A graph without edges is the full connection.
+    """
+    links, edges = getattr(action, "edge_links", None), getattr(action, "edges", None)
+    if not isinstance(action, GraphInstance) or (links is None) != (edges is None):
+        return None, 1
+    if links is None:
+        return ConnectionPlan(), 0
+    weights = _as_float32(edges)
+    if not _is_edge_list(links) or weights is None or weights.shape not in {(len(links),), (len(links), 1)}:
+        return None, 1
+    return decode_connections(GraphInstance(action.nodes, weights, links), observation, info.pairs)
+
+
+def read_replicas(action: Any, info: ClusterInfo) -> tuple[NDArray[np.int64] | None, int]:
+    """Replica counts (M,), clipped to `min_replicas..max_replicas`, and how many had to be clipped.
+
+    Real numbers are accepted if they are whole; anything else is of the wrong type.
+    """
+    numbers = _as_numbers(action)
+    if numbers is None or numbers.shape != (len(info.microservices),):
+        return None, 1
+    values = numbers.astype(np.float64)
+    if not np.all(np.isfinite(values) & (values == np.floor(values))):
+        return None, 1
+    clipped = np.clip(values, info.min_replicas, info.max_replicas)
+    return clipped.astype(np.int64), int((clipped != values).sum())
+
+
+def _as_numbers(action: Any) -> NDArray[Any] | None:
+    """The action as an array of integers or real numbers; None if it is none."""
+    try:
+        values = np.asarray(action)
+    except (TypeError, ValueError):
+        return None
+    return values if values.dtype.kind in "iuf" else None
+
+
+def _as_float32(action: Any) -> NDArray[np.float32] | None:
+    values = _as_numbers(action)
+    if values is None:
+        return None
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _is_edge_list(links: Any) -> bool:
+    return (
+        isinstance(links, np.ndarray)
+        and np.issubdtype(links.dtype, np.integer)
+        and links.ndim == 2
+        and links.shape[1] == 2
+    )

@@ -1,0 +1,89 @@
+"""`info["metrics"]`: a flat dictionary of floats per step, the same for every environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.observation import Observation, tail_latency
+from imbres_gym.telemetry import Telemetry
+
+
+def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> dict[str, float]:
+    """Metrics of one step.
+
+    Args:
+        intervals: telemetry of the step's control intervals, at least one.
+        observation: the observation at the end of the step.
+
+    Returns:
+        containers: containers that exist, pending ones included [-]; mean over the intervals.
+        connections: open connections of all pairs [-]; mean over the intervals.
+        connection_churn: connections opened and closed in the step [-].
+        p50_ms, p95_ms, p99_ms: E2E latency of all requests that ended in the step [ms]; a failed request counts as
+            `FAILED_MS`; 0 without requests.
+        window_p95_ms: p95 of the worst request class over the last scaling interval [ms].
+        sla_violation: 1 if `window_p95_ms` exceeds the SLA, else 0.
+        request_violation: share of requests that were slower than the SLA or failed [0-1]; 0 without requests.
+        failed: share of requests that failed [0-1].
+        workload_rps: end-user requests that arrived [1/s]; mean over the intervals.
+        load_variance: see `load_variance`; mean over the intervals.
+        latency_cv: see `latency_cv`; mean over the intervals.
+    """
+    requests = sum(int(t.requests.sum()) for t in intervals)
+    failed = sum(int(t.failed.sum()) for t in intervals)
+    slow = sum(int(t.slow.sum()) for t in intervals)
+    latencies = np.concatenate([of_class for t in intervals for of_class in t.latencies_ms])
+    window_p95_ms = float(observation["window_p95_ms"].max())
+    return {
+        "containers": float(np.mean([t.ready.sum() + t.pending.sum() for t in intervals])),
+        "connections": float(np.mean([t.connections.sum() for t in intervals])),
+        "connection_churn": float(sum(t.connection_churn for t in intervals)),
+        "p50_ms": tail_latency(latencies, failed, 50.0),
+        "p95_ms": tail_latency(latencies, failed, 95.0),
+        "p99_ms": tail_latency(latencies, failed, 99.0),
+        "window_p95_ms": window_p95_ms,
+        "sla_violation": float(window_p95_ms > float(observation["sla_ms"][0])),
+        "request_violation": slow / max(requests, 1),
+        "failed": failed / max(requests, 1),
+        "workload_rps": float(np.mean([t.workload_rps.sum() for t in intervals])),
+        "load_variance": float(np.mean([load_variance(t) for t in intervals])),
+        "latency_cv": float(np.mean([latency_cv(t) for t in intervals])),
+    }
+
+
+def load_variance(telemetry: Telemetry) -> float:
+    """Imbalance of load [-], >= 0: variance of the requests/s per ready container over its mean squared.
+
+    Mean over the microservices that received load; 0 if none did.
+    """
+    values = []
+    for microservice in range(len(telemetry.ready)):
+        mine = (telemetry.container_microservice == microservice) & telemetry.container_ready
+        values.append(_squared_cv(telemetry.container_rps[mine]))
+    return _mean_of_known(values)
+
+
+def latency_cv(telemetry: Telemetry) -> float:
+    """Imbalance of latency [-], >= 0: standard deviation of the own latency over hosts, divided by its mean.
+
+    Only hosts where spans ended count. Mean over the microservices that have some; 0 if none has.
+    """
+    values = [
+        _squared_cv(row[fresh > 0]) for row, fresh in zip(telemetry.own_latency_ms, telemetry.samples, strict=True)
+    ]
+    return _mean_of_known([np.sqrt(value) for value in values])
+
+
+def _squared_cv(values: NDArray[np.float64]) -> float:
+    """Variance over mean squared; NaN without values or with mean 0."""
+    if values.size == 0 or (mean := float(values.mean())) <= 0.0:
+        return float("nan")
+    return float(values.var()) / mean**2
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else 0.0

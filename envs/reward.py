@@ -1,0 +1,112 @@
+"""The reward: three named parts, each with stated bounds, and their weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from imbres_gym.config import ConfigError, nearest
+from imbres_gym.telemetry import ClusterInfo, Telemetry
+
+ALLOWED_SLOW_SHARE = 0.05
+"""Share of requests that may be slower than the SLA [0-1]: the SLA is a target of the 95th percentile."""
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """Weights of the parts, all >= 0. The defaults are this project's choice; no paper prescribes them.
+
+    With them, breaking the SLA by 10 % of the requests costs about as much as the whole initial provisioning.
+    """
+
+    resource: float = 1.0
+    """Weight of the CPU quota that is allocated."""
+    violation: float = 10.0
+    """Weight of the requests that break the SLA."""
+    churn: float = 0.1
+    """Weight of the connections that are opened and closed."""
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            if not np.isfinite(weight) or weight < 0.0:
+                raise ConfigError(f"reward_weights: {name}: {weight!r} must be a finite number >= 0")
+
+
+def make_weights(weights: RewardWeights | Mapping[str, float] | None) -> RewardWeights:
+    """The weights that a constructor argument means; parts that are not named keep their default.
+
+    Raises:
+        ConfigError: an unknown part (says the nearest) or a weight that is negative or not finite.
+    """
+    if isinstance(weights, RewardWeights):
+        return weights
+    given = dict(weights or {})
+    known = [field.name for field in fields(RewardWeights)]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"reward_weights: unknown part {name!r}; {nearest(name, known)}")
+    return RewardWeights(**given)
+
+
+def reward_parts(intervals: Sequence[Telemetry], info: ClusterInfo, connections_before: int) -> dict[str, float]:
+    """The unweighted parts of one step's reward, each <= 0.
+
+    Args:
+        intervals: telemetry of the step's control intervals, at least one.
+        info: fixed facts of the episode.
+        connections_before: open connections before the step.
+
+    Returns:
+        resource: minus the CPU quota of all containers (pending ones included), in units of the initial provisioning;
+            in [-(max_replicas * sum cores) / (initial_replicas . cores), 0]; mean over the intervals.
+        violation: minus the share of requests that were slower than the SLA or failed, beyond the 5 % that a 95th
+            percentile allows, rescaled to [-1, 0]; of the worst request class. It is 0 exactly when every class's
+            95th percentile meets the SLA.
+        churn: minus the connections opened and closed, as a share of those open before plus after; in [-1, 0]; mean
+            over the intervals.
+    """
+    return {
+        "resource": 0.0 - _allocated(intervals, info),
+        "violation": 0.0 - _excess(intervals),
+        "churn": 0.0 - _churn(intervals, connections_before),
+    }
+
+
+def weighted_sum(parts: Mapping[str, float], weights: RewardWeights) -> float:
+    """The scalar reward: the sum of weight times part."""
+    return float(sum(weight * parts[name] for name, weight in asdict(weights).items()))
+
+
+def reward_bounds(info: ClusterInfo, weights: RewardWeights) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of every part (unweighted) and, under "reward", of the scalar."""
+    most = info.max_replicas * info.cores.sum() / _initial_cores(info)
+    bounds = {"resource": (-float(most), 0.0), "violation": (-1.0, 0.0), "churn": (-1.0, 0.0)}
+    lowest = weighted_sum({name: low for name, (low, _) in bounds.items()}, weights)
+    return {**bounds, "reward": (lowest, 0.0)}
+
+
+def _initial_cores(info: ClusterInfo) -> float:
+    return float(info.cores @ info.initial_replicas)
+
+
+def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
+    cores = [float(info.cores @ (t.ready + t.pending).sum(axis=1)) for t in intervals]
+    return float(np.mean(cores)) / _initial_cores(info)
+
+
+def _excess(intervals: Sequence[Telemetry]) -> float:
+    requests = np.sum([t.requests for t in intervals], axis=0)
+    slow = np.sum([t.slow for t in intervals], axis=0)
+    share = float(np.max(slow / np.maximum(requests, 1)))
+    return max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE)
+
+
+def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
+    shares = []
+    for telemetry in intervals:
+        connections = int(telemetry.connections.sum())
+        shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
+        connections_before = connections
+    return float(np.mean(shares))

@@ -1,0 +1,48 @@
+"""The one door: `imbres-gym compare`, `run`, `list` and `show`.
+
+Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imbres_gym import __version__
+from imbres_gym.cli.compare import compare
+from imbres_gym.cli.listing import list_everything
+from imbres_gym.cli.run import run
+from imbres_gym.cli.show import show
+
+app = typer.Typer(
+    name="imbres-gym",
+    help="A microservice cluster as Gymnasium environments, with the Imbres agent and its rivals.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(compare)
+app.command()(run)
+app.command("list")(list_everything)
+app.command()(show)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imbres-gym {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    app()

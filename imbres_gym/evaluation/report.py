@@ -1,0 +1,177 @@
+"""The summary of a comparison: as data (`summary.json`), on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imbres_gym import __version__
+from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.metrics import METRICS
+from imbres_gym.evaluation.runner import EpisodeFailure
+from imbres_gym.evaluation.statistics import Estimate, mean_interval
+from imbres_gym.evaluation.storage import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHARES = ("sla_violation", "request_violation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One agent in one scenario.
+
+    Attributes:
+        scenario, agent: names.
+        sla_ms: target of the p95.
+        seeds: of the episodes that it is the mean of.
+        metrics: settled metrics, name -> mean and interval over the seeds.
+    """
+
+    scenario: str
+    agent: str
+    sla_ms: float
+    seeds: tuple[int, ...]
+    metrics: dict[str, Estimate]
+
+
+def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
+    """One row per scenario and agent, in the order of their first episodes."""
+    groups: dict[tuple[str, str], list[EpisodeResult]] = {}
+    for result in results:
+        groups.setdefault((result.scenario, result.agent), []).append(result)
+    return [
+        Row(
+            scenario,
+            agent,
+            episodes[0].sla_ms,
+            tuple(episode.seed for episode in episodes),
+            {name: _estimate(name, episodes) for name in METRICS},
+        )
+        for (scenario, agent), episodes in groups.items()
+    ]
+
+
+def _estimate(name: str, episodes: list[EpisodeResult]) -> Estimate:
+    bounds = (0.0, 1.0) if name in _SHARES else (0.0, float("inf"))
+    return mean_interval([episode.metrics["settled"][name] for episode in episodes], bounds)
+
+
+def write_summary(
+    path: Path, rows: Sequence[Row], results: Sequence[EpisodeResult], failures: Sequence[EpisodeFailure]
+) -> None:
+    """Write `summary.json`.
+
+    Its `results` are a list of {"scenario", "agent", "metrics": {NAME: {"mean", "low", "high"}}}; beside them stand the
+    version, the seeds, the confidence of the intervals and the episodes that failed.
+    """
+    data: dict[str, Any] = {
+        "version": __version__,
+        "seeds": sorted({result.seed for result in results}),
+        "duration_s": sorted({result.duration_s for result in results}),
+        "warmup_s": sorted({result.warmup_s for result in results}),
+        "interval": "95 % Student t over seeds; with one seed low = mean = high",
+        "results": [
+            {
+                "scenario": row.scenario,
+                "agent": row.agent,
+                "metrics": {name: asdict(estimate) for name, estimate in row.metrics.items()},
+            }
+            for row in rows
+        ],
+        "failures": [{"episode": failure.title, "message": failure.message} for failure in failures],
+    }
+    write_atomically(path, (json.dumps(data, indent=2) + "\n").encode())
+
+
+_COLUMNS = {
+    "containers": "containers",
+    "sla_violation": "windows > SLA, %",
+    "request_violation": "requests > SLA, %",
+    "p50_ms": "p50, ms",
+    "p95_ms": "p95, ms",
+    "p99_ms": "p99, ms",
+    "connections": "connections",
+    "decision_ms": "decision, ms",
+}
+_NARROW_COLUMNS = {
+    "containers": "con-\ntainers",
+    "sla_violation": "windows\n> SLA %",
+    "request_violation": "requests\n> SLA %",
+    "p50_ms": "p50\nms",
+    "p95_ms": "p95\nms",
+    "p99_ms": "p99\nms",
+    "connections": "connec-\ntions",
+    "decision_ms": "decision\nms",
+}
+
+
+def format_mean(name: str, estimate: Estimate) -> str:
+    """A mean in the unit of the table: "92.1" containers, "4.0" per cent of the windows."""
+    return f"{estimate.mean * _scale(name):,.{_digits(name, estimate)}f}"
+
+
+def format_spread(name: str, estimate: Estimate) -> str:
+    """Half the width of an interval (its longer side, if it was cut off): "± 3.0"; empty if there is none."""
+    if estimate.low == estimate.high:
+        return ""
+    half = max(estimate.high - estimate.mean, estimate.mean - estimate.low) * _scale(name)
+    return f"± {half:,.{_digits(name, estimate)}f}"
+
+
+def _scale(name: str) -> float:
+    return 100.0 if name in _SHARES else 1.0
+
+
+def _digits(name: str, estimate: Estimate) -> int:
+    value = estimate.mean * _scale(name)
+    if name == "containers" or name in _SHARES:
+        return 1
+    return 0 if value >= 100.0 else 1 if value >= 1.0 else 2
+
+
+def rich_tables(rows: Sequence[Row]) -> list[Table]:
+    """The summary for the terminal, one table per scenario; the intervals stand below the means."""
+    from rich import box
+    from rich.table import Table
+
+    tables: dict[str, Table] = {}
+    for row in rows:
+        if row.scenario not in tables:
+            title = f"[bold]{row.scenario}[/bold]  SLA: p95 <= {row.sla_ms:g} ms"
+            table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+            table.title_style = ""
+            table.add_column("agent", style="bold", no_wrap=True)
+            for heading in _NARROW_COLUMNS.values():
+                table.add_column(heading, justify="right", overflow="fold")
+            tables[row.scenario] = table
+        cells = []
+        for name in _COLUMNS:
+            spread = format_spread(name, row.metrics[name])
+            cells.append(format_mean(name, row.metrics[name]) + (f"\n[dim]{spread}[/dim]" if spread else ""))
+        tables[row.scenario].add_row(row.agent, *cells)
+    return list(tables.values())
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The summary as a Markdown table with a line on how to read it."""
+    header = ["scenario", "SLA ms", "agent", *_COLUMNS.values(), "seeds"]
+    lines = [_markdown_row(header), _markdown_row(["---", "---:", "---", *["---:"] * (len(_COLUMNS) + 1)])]
+    for row in rows:
+        values = [f"{format_mean(n, row.metrics[n])} {format_spread(n, row.metrics[n])}".strip() for n in _COLUMNS]
+        lines.append(_markdown_row([row.scenario, f"{row.sla_ms:g}", row.agent, *values, str(len(row.seeds))]))
+    note = (
+        "Mean over seeds of the settled part of each episode, ± half of the 95 % Student t-interval (the longer side "
+        "where it is cut off at the smallest or largest possible value). Windows > SLA: share of 60 s windows whose "
+        "p95 is above the SLA for any request class; requests > SLA: share of requests slower than the SLA or failed. "
+        "Decision ms depends on the machine."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,93 @@
+"""One file per episode: a compressed npz archive with a JSON header inside, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.task import EpisodeTask
+
+_ARRAY_FIELDS = ("series", "windows", "quantiles_ms")
+
+
+def episode_path(folder: Path, task: EpisodeTask) -> Path:
+    """Where the episode of `task` is kept below the output folder of a comparison."""
+    return folder / "episodes" / f"{task.file_stem}.npz"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def save_episode(result: EpisodeResult, path: Path) -> None:
+    """Write one episode atomically."""
+    header = {f.name: getattr(result, f.name) for f in fields(result) if f.name not in _ARRAY_FIELDS}
+    arrays: dict[str, Any] = {"header": np.array(json.dumps(header)), "quantiles_ms": result.quantiles_ms}
+    arrays.update({f"series/{name}": values for name, values in result.series.items()})
+    arrays.update({f"windows/{name}": values for name, values in result.windows.items()})
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_episode(path: Path) -> EpisodeResult:
+    """Read one episode.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no episode, or of another version of the format.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            series = _below("series/", archive)
+            windows = _below("windows/", archive)
+            quantiles = archive["quantiles_ms"]
+        header["classes"] = tuple(header["classes"])
+        header["microservices"] = tuple(header["microservices"])
+        return EpisodeResult(**header, series=series, windows=windows, quantiles_ms=quantiles)
+    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not an episode file ({error})") from error
+
+
+def _below(prefix: str, archive: Any) -> dict[str, Any]:
+    return {name.removeprefix(prefix): archive[name] for name in archive.files if name.startswith(prefix)}
+
+
+def stored_episode(folder: Path, task: EpisodeTask) -> tuple[EpisodeResult | None, str]:
+    """The finished episode of exactly this task, if the folder has it; else None and why it cannot be used.
+
+    The reason is empty if there is no file.
+    """
+    path = episode_path(folder, task)
+    try:
+        result = load_episode(path)
+    except FileNotFoundError:
+        return None, ""
+    except ValueError as error:
+        return None, str(error)
+    wanted = task.fingerprint()
+    different = [name for name in wanted if result.fingerprint.get(name) != wanted[name]]
+    if different:
+        return None, f"{path.name}: another {', '.join(different)}"
+    return result, ""

@@ -1,0 +1,146 @@
+"""TensorBoard logs of episodes: the same tags for hand-written and learned agents, without importing torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.metrics import METRICS
+
+_E2E = ("p50_ms", "p95_ms", "p99_ms")
+_CLUSTER = ("containers", "connections", "capacity_rps")
+
+
+def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
+    """Tag -> value per control interval (T,), NaN where there is none.
+
+    - `e2e/p50_ms`, `e2e/p95_ms`, `e2e/p99_ms`: the slowest request class; with several classes also `.../CLASS`;
+    - `e2e/sla_ms`, `e2e/slow_share`, `e2e/failed_share`: the target; shares of the requests that ended [0-1];
+    - `cluster/containers`, `connections`, `workload_rps`, `capacity_rps`;
+    - every other scalar of the environment's `info["metrics"]`: latencies (`_ms`) and violations as `e2e/NAME`, the
+      rest as `cluster/NAME`;
+    - `replicas/MICROSERVICE`;
+    - `reward/total`, `reward/PART`; `decision/total_ms`, `decision/TIER_ms`.
+    """
+    series = result.series
+    tags: dict[str, NDArray[Any]] = {"e2e/sla_ms": np.full(len(series["time_s"]), result.sla_ms)}
+    for name in _E2E:
+        tags[f"e2e/{name}"] = series[name].max(axis=1)
+        if len(result.classes) > 1:
+            tags.update({f"e2e/{name}/{label}": series[name][:, i] for i, label in enumerate(result.classes)})
+    ended = series["requests"].sum(axis=1)
+    for name in ("slow", "failed"):
+        count = series[name].sum(axis=1)
+        tags[f"e2e/{name}_share"] = np.divide(count, ended, out=np.full(len(ended), np.nan), where=ended > 0)
+    tags.update({f"cluster/{name}": series[name] for name in _CLUSTER})
+    tags["cluster/workload_rps"] = series["workload_rps"].sum(axis=1)
+    tags.update({f"replicas/{name}": series["replicas"][:, i] for i, name in enumerate(result.microservices)})
+    tags["reward/total"] = series["reward"]
+    for key, values in series.items():
+        group, _, name = key.partition("/")
+        if group == "reward" and name:
+            tags[key] = values
+        elif group == "decision_ms":
+            tags[f"decision/{name}_ms"] = values
+        elif group == "metrics" and name != "reward":
+            tags.setdefault(f"e2e/{name}" if name.endswith(("_ms", "_violation")) else f"cluster/{name}", values)
+    return {tag: np.asarray(values, np.float64) for tag, values in tags.items()}
+
+
+def write_logs(results: Sequence[EpisodeResult], folder: Path, figures: Sequence[Path] = ()) -> None:
+    """Write one log per episode (`SCENARIO/AGENT/seed-N`), one with the figures, and the list of hyperparameters.
+
+    The step of a scalar is the simulated time in seconds. The settled metrics are `metric/NAME` at the last step, and
+    with the agent's options they fill TensorBoard's HPARAMS page. Logs of the same episodes are replaced.
+    """
+    hyperparameters = [_hyperparameters(result) for result in results]
+    for result, options in zip(results, hyperparameters, strict=True):
+        _write_episode(result, options, folder / result.scenario / result.agent / f"seed-{result.seed}")
+    if results:
+        _write_overview(sorted({name for options in hyperparameters for name in options}), folder)
+    if figures:
+        _write_figures(figures, folder / "figures")
+
+
+class _Log:
+    """An event file in an otherwise empty log folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writer = EventFileWriter(str(folder))
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def add(self, summary: Any, step: int = 0) -> None:
+        """Append one summary message."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Append the finite ones of some scalars."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        finite = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if np.isfinite(value)]
+        self.add(Summary(value=finite), step)
+
+
+def _write_episode(result: EpisodeResult, options: dict[str, str | float | bool], folder: Path) -> None:
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    tags = scalars(result)
+    steps = np.rint(result.series["time_s"]).astype(int)
+    with _Log(folder) as log:
+        # Seeds of one agent and scenario share a trial, so that the HPARAMS page shows one line for them.
+        log.add(hparams_pb(options, trial_id=f"{result.scenario}/{result.agent}"))
+        for row, step in enumerate(steps):
+            log.add_scalars({tag: float(values[row]) for tag, values in tags.items()}, int(step))
+        final = {f"metric/{name}": value for name, value in result.metrics["settled"].items()}
+        log.add_scalars(final, int(steps[-1]))
+
+
+def _write_overview(hyperparameters: list[str], folder: Path) -> None:
+    """Tell the HPARAMS page which columns there are."""
+    from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb
+
+    with _Log(folder) as log:
+        metrics = [Metric(f"metric/{name}", display_name=name) for name in METRICS]
+        log.add(hparams_config_pb([HParam(name) for name in hyperparameters], metrics))
+
+
+def _write_figures(figures: Sequence[Path], folder: Path) -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    with _Log(folder) as log:
+        for path in figures:
+            image = Summary.Image(encoded_image_string=path.read_bytes())
+            log.add(Summary(value=[Summary.Value(tag=path.stem, image=image)]))
+
+
+def _hyperparameters(result: EpisodeResult) -> dict[str, str | float | bool]:
+    """The agent's configuration, flat."""
+    flat: dict[str, str | float | bool] = {"scenario": result.scenario, "agent": result.agent}
+    _flatten("", result.agent_config.get("options", {}), flat)
+    return flat
+
+
+def _flatten(prefix: str, value: Any, flat: dict[str, str | float | bool]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(f"{prefix}.{key}" if prefix else str(key), inner, flat)
+    else:
+        flat[prefix] = value if isinstance(value, (bool, int, float)) else str(value)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cluster import FakeCluster, tiny_scenario
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.metrics import latency_cv, load_variance, step_metrics
+from envs.reward import RewardWeights, make_weights, reward_bounds, reward_parts, weighted_sum
+from imbres_gym.observation import Observer
+from imbres_gym.telemetry import ClusterInfo, Telemetry
+
+CLUSTER = FakeCluster(tiny_scenario())
+INFO: ClusterInfo = CLUSTER.info
+BASE: Telemetry = CLUSTER.reset(1)
+
+
+def measured(**changes: Any) -> Telemetry:
+    arrays = {name: np.asarray(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return replace(BASE, **arrays)
+
+
+def test_the_parts_of_a_hand_made_step() -> None:
+    # Two containers of each microservice at the start (6 x 0.5 cores); now 3 + 3 + 3, one of them pending.
+    first = measured(
+        ready=[[2, 1], [2, 1], [2, 0]],
+        pending=[[0, 0], [0, 0], [0, 1]],
+        requests=[100],
+        slow=[20],
+        connections=[6, 4],
+        connection_churn=4,
+    )
+    second = replace(first, requests=np.array([300]), slow=np.array([40]), connection_churn=0)
+    parts = reward_parts([first, second], INFO, connections_before=10)
+    assert INFO.initial_replicas.tolist() == [2, 2, 2]
+    assert parts["resource"] == pytest.approx(-9 / 6)
+    # 60 of 400 requests are slow, 15 %; 5 % are allowed; the rest is rescaled by 95 %.
+    assert parts["violation"] == pytest.approx(-0.10 / 0.95)
+    # 4 of 10 + 10 connections in the first interval, none in the second.
+    assert parts["churn"] == pytest.approx(-(4 / 20 + 0.0) / 2)
+
+
+@pytest.mark.parametrize(("slow", "violation"), [(0, 0.0), (5, 0.0), (6, -0.01 / 0.95), (100, -1.0)])
+def test_a_violation_starts_where_the_p95_exceeds_the_sla(slow: int, violation: float) -> None:
+    parts = reward_parts([measured(requests=[100], slow=[slow])], INFO, connections_before=0)
+    assert parts["violation"] == pytest.approx(violation)
+
+
+def test_no_requests_are_no_violation() -> None:
+    assert reward_parts([measured(requests=[0], slow=[0])], INFO, connections_before=0)["violation"] == 0.0
+
+
+def test_the_worst_class_counts() -> None:
+    telemetry = measured(requests=[1000, 10], slow=[0, 10])
+    assert reward_parts([telemetry], INFO, connections_before=0)["violation"] == pytest.approx(-1.0)
+
+
+@given(
+    ready=st.lists(st.integers(0, 3), min_size=6, max_size=6),
+    requests=st.integers(0, 1000),
+    share=st.floats(0, 1),
+    connections=st.integers(0, 100),
+    before=st.integers(0, 100),
+    churn=st.integers(0, 200),
+    weights=st.builds(RewardWeights, *[st.floats(0, 100)] * 3),
+)
+def test_the_reward_stays_within_its_bounds(
+    ready: list[int],
+    requests: int,
+    share: float,
+    connections: int,
+    before: int,
+    churn: int,
+    weights: RewardWeights,
+) -> None:
+    telemetry = measured(
+        ready=np.reshape(ready, (3, 2)),
+        pending=np.zeros((3, 2), int),
+        requests=[requests],
+        slow=[int(share * requests)],
+        connections=[connections, 0],
+        connection_churn=churn,
+    )
+    parts = reward_parts([telemetry], INFO, before)
+    bounds = reward_bounds(INFO, weights)
+    for name, value in {**parts, "reward": weighted_sum(parts, weights)}.items():
+        low, high = bounds[name]
+        assert low - 1e-9 <= value <= high
+
+
+def test_the_most_expensive_cluster_reaches_the_lower_bound() -> None:
+    full = measured(ready=[[3, 3]] * 3, pending=[[0, 0]] * 3, requests=[9], slow=[9], connections=[0, 0])
+    parts = reward_parts([replace(full, connection_churn=50)], INFO, connections_before=50)
+    weights = RewardWeights()
+    assert weighted_sum(parts, weights) == pytest.approx(reward_bounds(INFO, weights)["reward"][0])
+
+
+def test_weights_that_are_not_named_keep_their_default() -> None:
+    assert make_weights({"churn": 2.0}) == RewardWeights(churn=2.0)
+    assert make_weights(RewardWeights(resource=3.0)).resource == 3.0
+    assert make_weights(None) == RewardWeights()
+
+
+def test_the_metrics_of_a_hand_made_step() -> None:
+    first = measured(
+        ready=[[2, 1], [2, 1], [2, 0]],
+        pending=[[0, 0], [0, 0], [0, 1]],
+        latencies_ms=(np.arange(1.0, 51.0),),
+        requests=[50],
+        slow=[30],
+        connections=[6, 4],
+        connection_churn=3,
+        workload_rps=[10.0],
+    )
+    second = replace(first, latencies_ms=(np.arange(51.0, 100.0),), failed=np.array([1]), workload_rps=np.array([12.0]))
+    observer = Observer(INFO)
+    observer.observe(first)
+    metrics = step_metrics([first, second], observer.observe(replace(second, time_s=BASE.time_s + 5.0)))
+    # The latencies are 1..99 ms and one failed request, which counts as 10 s.
+    everything = np.append(np.arange(1.0, 100.0), 10_000.0)
+    assert metrics["p50_ms"] == pytest.approx(np.percentile(everything, 50))
+    assert metrics["p99_ms"] == pytest.approx(np.percentile(everything, 99))
+    assert metrics["window_p95_ms"] == pytest.approx(np.percentile(everything, 95))
+    assert metrics["sla_violation"] == 1.0
+    assert metrics["containers"] == 9.0
+    assert metrics["connections"] == 10.0
+    assert metrics["connection_churn"] == 6.0
+    assert metrics["request_violation"] == pytest.approx(0.6)
+    assert metrics["failed"] == pytest.approx(0.01)
+    assert metrics["workload_rps"] == 11.0
+
+
+def test_load_variance_is_relative_and_skips_what_has_no_load() -> None:
+    telemetry = measured(
+        container_microservice=[0, 0, 1, 1, 2],
+        container_ready=[True, True, True, False, True],
+        container_rps=[10.0, 30.0, 5.0, 500.0, 0.0],
+    )
+    # Microservice 0: variance 100 over 20 squared; 1: one ready container; 2: without load.
+    assert load_variance(telemetry) == pytest.approx((0.25 + 0.0) / 2)
+    assert load_variance(replace(telemetry, container_rps=np.zeros(5))) == 0.0
+
+
+def test_latency_cv_looks_at_fresh_measurements_only() -> None:
+    telemetry = measured(
+        own_latency_ms=[[10.0, 30.0], [5.0, 900.0], [7.0, 7.0]],
+        samples=[[4, 4], [4, 0], [0, 0]],
+    )
+    assert latency_cv(telemetry) == pytest.approx((0.5 + 0.0) / 2)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import evaluation_fakes as fakes
+import numpy as np
+import pytest
+
+from imbres_gym.config import ConfigError
+from imbres_gym.evaluation.comparison import prepare_folder, write_outputs
+from imbres_gym.evaluation.episode import EpisodeResult, run_episode
+from imbres_gym.evaluation.metrics import METRICS
+from imbres_gym.evaluation.report import markdown_table, rich_tables, summarise
+from imbres_gym.evaluation.runner import EpisodeFailure
+from imbres_gym.evaluation.tensorboard import scalars
+
+
+@pytest.fixture(scope="module")
+def results() -> list[EpisodeResult]:
+    agents = (("generous", 9), ("thrifty", 4))
+    return [run_episode(fakes.task(seed, name=name, replicas=n)) for name, n in agents for seed in (1000, 1001, 1002)]
+
+
+def test_the_summary_has_the_promised_form(results: list[EpisodeResult], tmp_path: Path) -> None:
+    failure = EpisodeFailure("tiny/fake thrifty seed 1003", "lost", "")
+    written = write_outputs(tmp_path, results, [failure], figures=False)
+    summary = json.loads(written.summary.read_text())
+    assert [(r["scenario"], r["agent"]) for r in summary["results"]] == [
+        ("tiny/fake", "generous"),
+        ("tiny/fake", "thrifty"),
+    ]
+    for row in summary["results"]:
+        assert set(row) == {"scenario", "agent", "metrics"}
+        assert list(row["metrics"]) == list(METRICS)
+        for estimate in row["metrics"].values():
+            assert set(estimate) == {"mean", "low", "high"}
+            assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+    assert summary["results"][0]["metrics"]["containers"] == {"mean": 36.0, "low": 36.0, "high": 36.0}
+    assert summary["seeds"] == [1000, 1001, 1002]
+    assert summary["failures"] == [{"episode": "tiny/fake thrifty seed 1003", "message": "lost"}]
+
+
+def test_the_summary_is_of_the_settled_part(results: list[EpisodeResult]) -> None:
+    row = summarise(results)[0]
+    settled = [r.metrics["settled"]["p95_ms"] for r in results[:3]]
+    assert row.metrics["p95_ms"].mean == pytest.approx(np.mean(settled))
+    assert settled != [r.metrics["whole"]["p95_ms"] for r in results[:3]]
+
+
+def test_tables_name_every_agent_and_metric(results: list[EpisodeResult]) -> None:
+    rows = summarise(results)
+    lines = markdown_table(rows).splitlines()
+    assert lines[2].startswith("| tiny/fake | 100 | generous | 36.0 |")
+    assert len({line.count("|") for line in lines[:4]}) == 1
+    (table,) = rich_tables(rows)
+    assert table.row_count == 2
+    assert len(table.columns) == 1 + len(METRICS)
+
+
+def test_figures_are_drawn_for_every_scenario(results: list[EpisodeResult], tmp_path: Path) -> None:
+    renamed = [replace(result, scenario="tiny/other") for result in results[:1]]
+    # A window in which requests waited and none ended has an infinite p95.
+    endless = {**renamed[0].windows, "p95_ms": np.full_like(renamed[0].windows["p95_ms"], np.inf)}
+    renamed = [replace(renamed[0], windows=endless)]
+    written = write_outputs(tmp_path, [*results, *renamed], [])
+    assert [path.name for path in written.figures] == [
+        f"{scenario}.{kind}.png"
+        for kind in ("over-time", "agents", "latency")
+        for scenario in ("tiny--fake", "tiny--other")
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written.figures)
+
+
+def test_tensorboard_reads_the_curves_the_metrics_and_the_figures(results: list[EpisodeResult], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_outputs(tmp_path, results[:1], [])
+    # Writing again replaces the logs; doubled curves would be the sign of an old file that stayed.
+    written = write_outputs(tmp_path, results[:1], [])
+    log = EventAccumulator(str(written.tensorboard / "tiny/fake/generous/seed-1000"))
+    log.Reload()
+    tags = set(log.Tags()["scalars"])
+    assert tags >= {"e2e/p95_ms", "e2e/p95_ms/read", "cluster/containers", "cluster/load_variance", "reward/total"}
+    assert tags >= {"reward/violation", "decision/total_ms", "decision/load_ms", "replicas/front"}
+    assert tags >= {f"metric/{name}" for name in METRICS}
+    points = log.Scalars("e2e/p95_ms")
+    assert [point.step for point in points] == [int(t) for t in results[0].series["time_s"]]
+    assert [point.value for point in points] == pytest.approx(results[0].series["p95_ms"].max(axis=1))
+    images = EventAccumulator(str(written.tensorboard / "figures"))
+    images.Reload()
+    assert len(images.Tags()["images"]) == 3
+
+
+def test_the_environment_cannot_overwrite_an_exact_tag(results: list[EpisodeResult]) -> None:
+    # The fake environment claims a p95 of 1 ms in its metrics.
+    np.testing.assert_array_equal(scalars(results[0])["e2e/p95_ms"], results[0].series["p95_ms"].max(axis=1))
+
+
+def test_a_folder_with_episodes_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    prepare_folder(tmp_path, resume=False)
+    (tmp_path / "episodes" / "one.npz").touch()
+    with pytest.raises(ConfigError, match="--resume"):
+        prepare_folder(tmp_path, resume=False)
+    prepare_folder(tmp_path, resume=True)
+
+
+def test_evaluation_needs_no_torch(results: list[EpisodeResult], tmp_path: Path) -> None:
+    import subprocess
+
+    code = (
+        "import sys, imbres_gym.evaluation.comparison, imbres_gym.evaluation.tensorboard as t\n"
+        "from pathlib import Path\n"
+        "from tensorboard.plugins.hparams.summary_v2 import hparams_pb\n"
+        "print(sorted({'torch', 'tensorflow', 'ray', 'stable_baselines3'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

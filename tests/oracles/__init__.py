@@ -1,0 +1,1 @@
+"""Independent implementations that the engine is compared with."""

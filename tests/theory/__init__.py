@@ -1,0 +1,1 @@
+"""The event engine against queueing theory and second opinions."""

@@ -1,0 +1,118 @@
+"""The engine against two independent simulators: Ciw for queueing networks, SimPy for all the rules together."""
+
+from __future__ import annotations
+
+import ciw
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imbres_gym.application import Sensitivity, Store
+from imbres_gym.plan import ConnectionPlan, Links, Plan
+from imbres_gym.scenario import Hosts, Scenario
+from imbres_gym.sim.effects import Effects
+from imbres_gym.sim.events import EventCluster
+from imbres_gym.sim.interference import Level
+from oracles.simpy_engine import OracleResult, simulate
+from theory.builders import application, call, intervals, microservice, neutral, scenario, single
+from theory.estimates import assert_same, batch_means, in_batches, quantile_in_batches
+
+BATCHES = 20
+
+
+def ciw_records(network: ciw.network.Network, seconds: float, node: type = ciw.Node) -> list[ciw.data_record.DataRecord]:
+    """Records of a Ciw simulation (times in s)."""
+    ciw.seed(71)
+    simulation = ciw.Simulation(network, node_class=node)
+    simulation.simulate_until_max_time(seconds)
+    return [record for record in simulation.get_all_records() if record.arrival_date > 20.0]
+
+
+def test_feedback_network_as_ciw() -> None:
+    """A calls B and goes on: in Ciw a customer's route is A, B, A, with two processor-sharing cores at each station."""
+    network = ciw.create_network(
+        arrival_distributions=[ciw.dists.Exponential(120.0), None],
+        service_distributions=[ciw.dists.Gamma(4.0, 0.006 / 4.0), ciw.dists.Gamma(4.0, 0.010 / 4.0)],
+        number_of_servers=[float("inf"), float("inf")],
+        ps_thresholds=[2, 2],
+        routing=ciw.routing.ProcessBased(lambda individual, simulation: [2, 1]),
+    )
+    records = sorted(ciw_records(network, 100.0, ciw.PSNode), key=lambda r: (r.id_number, r.arrival_date))
+    whole = [records[i : i + 3] for i in range(len(records) - 2) if [r.node for r in records[i : i + 3]] == [1, 2, 1]]
+    sojourn = np.array([(visits[2].exit_date - visits[0].arrival_date) * 1e3 for visits in whole])
+    app = application({"a": microservice(12.0, 2.0), "b": microservice(10.0, 2.0)}, call("a", [call("b")]))
+    measured = intervals(scenario(app, 120.0, effects=neutral(demand_shape=4.0)), 50.0, BATCHES, seed=72)
+    assert_same(batch_means([t.latencies_ms[0].mean() for t in measured]), in_batches(sojourn, BATCHES), 0.03)
+
+
+def test_finite_queue_as_ciw() -> None:
+    """M/G/3/8 has no closed form: rejections, mean and p95."""
+    network = ciw.create_network(
+        arrival_distributions=[ciw.dists.Exponential(280.0)],
+        service_distributions=[ciw.dists.Gamma(0.5, 0.010 / 0.5)],
+        number_of_servers=[3],
+        queue_capacities=[5],
+    )
+    records = ciw_records(network, 150.0)
+    rejected = np.array([float(r.record_type == "rejection") for r in sorted(records, key=lambda r: r.arrival_date)])
+    served = sorted((r for r in records if r.record_type == "service"), key=lambda r: r.arrival_date)
+    sojourn = np.array([(r.exit_date - r.arrival_date) * 1e3 for r in served])
+    setting = single(10.0, 280.0, neutral(demand_shape=0.5), cores=3.0, workers=3, accept_queue=5)
+    measured = intervals(setting, 20.0, BATCHES, seed=73)
+    assert_same(batch_means([t.failed[0] / t.requests[0] for t in measured]), in_batches(rejected, BATCHES), 0.05)
+    assert_same(batch_means([t.latencies_ms[0].mean() for t in measured]), in_batches(sojourn, BATCHES), 0.03)
+    p95 = quantile_in_batches(sojourn, 0.95, BATCHES)
+    assert_same(batch_means([np.quantile(t.latencies_ms[0], 0.95) for t in measured]), p95, 0.03)
+
+
+def shop(**changes: object) -> Scenario:
+    """A small application with every rule at work: quota, idle CPU, stages, repetition, chance, stores, interference."""
+    app = application(
+        {
+            "front": microservice(2.0, 0.4, parallelism=4, idle_cores=0.02),
+            "cart": microservice(3.0, 0.3, parallelism=2, sensitivity=Sensitivity(cpu=1.5, memory_bandwidth=2.0)),
+            "stock": microservice(1.5, 0.3, parallelism=4, sensitivity=Sensitivity(network=3.0)),
+        },
+        call(
+            "front",
+            [call("cart", [call("stock", probability=0.6), call("cache", probability=0.5)]), call("stock", repeat=2)],
+            [call("database")],
+        ),
+        stores={
+            "cache": Store(operations={"op": 1.0}),
+            "database": Store(operations={"op": 6.0}, traced=False),
+        },
+        hop_ms=0.8,
+        deadline_ms=10_000.0,
+    )
+    levels = [
+        Level(cpu=0.6, memory_bandwidth=0.4, network=0.5, llc=0.3),
+        Level(cpu=0.2, memory_bandwidth=0.1, network=0.1, llc=0.1),
+    ]
+    hosts = Hosts(count=2, cores=8.0, memory_mb=1e4)
+    replicas = {"front": 2, "cart": 2, "stock": 2}
+    return scenario(app, 60.0, replicas, levels, hosts, **{"effects": Effects(), **changes})
+
+
+def engine_runs(setting: Scenario, plan: Plan | None, runs: int, seconds: float) -> list[OracleResult]:
+    """Independent runs of the engine, each with new period phases, as the oracle's results."""
+    results = []
+    for seed in range(runs):
+        cluster = EventCluster(setting)
+        cluster.reset(seed)
+        if plan is not None:
+            cluster.apply(plan)
+            cluster.advance(5.0)
+        t = cluster.advance(seconds)
+        results.append(
+            OracleResult(
+                own_ms=tuple(t.own_latency_ms),
+                e2e_ms=t.latencies_ms,
+                requests=t.requests,
+                failed=t.failed,
+                calls=np.rint(t.load_rps * seconds).astype(np.int64),
+                utilisation=t.cpu_utilisation,
+                spans=int(t.samples.sum()),
+            )
+        )
+    return results
