@@ -71,8 +71,9 @@ class Scenario(StrictModel):
     """Time between changes of replica counts (Imbres section 6.1)."""
     startup_s: float = Field(default=5.0, ge=0.0)
     """Time from the creation of a container until it takes requests [s]: estimate."""
-    initial_utilisation: float = Field(default=0.5, gt=0.0, le=1.0)
-    """At the start every microservice has the containers that put its mean CPU demand at this share of its quota."""
+    initial_utilisation: float = Field(default=0.35, gt=0.0, le=1.0)
+    """At the start every microservice has the containers that put its mean CPU demand at this share of its quota; 0.35
+    is the median share at which the latency of the services that Erms measured starts to climb."""
     initial_replicas: dict[str, int] = Field(default_factory=dict)
     """Overrides of the initial count, per microservice."""
     min_replicas: int = Field(default=1, ge=1)

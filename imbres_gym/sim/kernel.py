@@ -101,10 +101,13 @@ def refill(slot, now):
 
 
 @inlined
-def stamp_start(span, now):
-    """The thread of a span gets CPU for the first time: the span starts (rule 4)."""
+def gets_cpu(span, now):
+    """The thread of a span gets CPU: the span starts (rule 4), or the client span of its last call ends."""
     if span.start < 0.0:
         span.start = now - span.preempted
+    elif span.waking >= 0.0:
+        span.child += max(0.0, now - span.preempted - span.waking)
+        span.waking = -1.0
 
 
 @inlined
@@ -121,7 +124,7 @@ def schedule(state, s, slow, now):
     elif slot.throttled == 1:
         slot.throttled = 0
         for burst in range(slot.active):
-            stamp_start(state.spans[state.burst_span[s, burst]], now)
+            gets_cpu(state.spans[state.burst_span[s, burst]], now)
     if slot.throttled == 0:
         rate = min(float(slot.active), slot.parallelism) / slow
         to_serve = (state.burst_end[s, 0] - slot.attained) * slot.active
@@ -134,7 +137,7 @@ def join(state, s, i, demand, now):
     """A burst of span i starts in container s, which is in sync."""
     slot = state.slots[s]
     if slot.throttled == 0:
-        stamp_start(state.spans[i], now)
+        gets_cpu(state.spans[i], now)
     if slot.active == 0:
         slot.attained = 0.0
     end, span = state.burst_end[s], state.burst_span[s]
@@ -210,6 +213,7 @@ def new_span(state, node, parent, request, now):
     span.start = -1.0
     span.end = now
     span.child = 0.0
+    span.waking = -1.0
     span.node = node
     span.parent = parent
     span.request = request
@@ -263,7 +267,7 @@ def answer(program, state, world, i, now):
 
 @inlined
 def begin_burst(program, state, world, i, now):
-    """The next CPU burst of span i: demand (rule 4) and scheduling delays (rule 5); return the wake-up delay.
+    """The next CPU burst of span i: demand (rule 4) after scheduling delays (rule 5).
 
     The next stage is drawn here: one in which no call is made does not block, so its burst is part of this one.
     """
@@ -292,7 +296,6 @@ def begin_burst(program, state, world, i, now):
         push(state, now + wake_up + span.preempted, i * 4 + BURST, 0)
     else:
         join(state, span.slot, i, demand, now)
-    return wake_up
 
 
 @inlined
@@ -426,10 +429,10 @@ def answered(program, state, routes, world, i, now):
         return
     span.pending -= 1
     if span.pending == 0:
-        wake_up = begin_burst(program, state, world, child.parent, now)
         span.child += max(0.0, span.last - span.first)
-        if traced and at_client:  # the thread ends the client span when it runs again
-            span.child += wake_up
+        if traced and at_client:  # it is the caller's thread that ends the client span, when it runs again
+            span.waking = now
+        begin_burst(program, state, world, child.parent, now)
 
 
 @inlined

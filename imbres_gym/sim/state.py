@@ -23,6 +23,7 @@ SPAN = np.dtype(
         ("child", "f8"),  # merged duration of the stages so far [ms]
         ("burst", "f8"),  # CPU demand of the burst that waits to start [core-ms]
         ("preempted", "f8"),  # preemption in that burst [ms]
+        ("waking", "f8"),  # when a call traced here was answered, until the thread runs again; else -1 [ms]
         ("made", "i8"),  # bits of the calls that the next stage makes
         ("node", "i4"),
         ("parent", "i4"),  # span, -1 at a root

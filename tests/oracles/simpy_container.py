@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import simpy
@@ -44,6 +46,21 @@ class Host:
             container.wake()
 
 
+@dataclass
+class Burst:
+    """A CPU burst in progress.
+
+    Attributes:
+        remaining_ms: CPU demand that is left [core-ms].
+        done: its end.
+        began: when it got CPU for the first time [ms]; NaN before.
+    """
+
+    remaining_ms: float
+    done: simpy.Event
+    began: float = math.nan
+
+
 class Container:
     """A container: its workers, its accept queue and its CPU.
 
@@ -74,7 +91,7 @@ class Container:
         self.used_ms = self.tick_used_ms = 0.0
         self._budget_ms = self._full_budget()
         self._period_end = phase_ms
-        self._bursts: list[tuple[list[float], simpy.Event]] = []
+        self._bursts: list[Burst] = []
         self._settled = 0.0
         self._changed = env.event()
         env.process(self._run())
@@ -84,13 +101,25 @@ class Container:
         busy = self.workers.count >= self.service.workers
         return busy and len(self.workers.queue) >= self.service.accept_queue
 
-    def burst(self, demand_ms: float) -> simpy.Event:
-        """Start a burst of `demand_ms` of CPU; the event is its end."""
+    def burst(self, demand_ms: float) -> Burst:
+        """Start a burst of `demand_ms` of CPU."""
         self.settle()
-        done = self.env.event()
-        self._bursts.append(([demand_ms], done))
+        burst = Burst(demand_ms, self.env.event())
+        self._bursts.append(burst)
         self.wake()
-        return done
+        return burst
+
+    def background(self, demand_ms: float) -> None:
+        """Spend quota on work that nothing waits for."""
+        self.settle()
+        self._spend(demand_ms)
+        self.wake()
+
+    def lose(self, quota_ms: float) -> None:
+        """Lose quota of this period to nothing."""
+        self.settle()
+        self._budget_ms -= quota_ms
+        self.wake()
 
     def wake(self) -> None:
         """Let the container look again at what comes next."""
@@ -101,18 +130,22 @@ class Container:
         """Account for the CPU time since the last change, end what is done, begin a new period if it is time."""
         elapsed, self._settled = self.env.now - self._settled, self.env.now
         rate = self._rate()
-        for remaining, _ in self._bursts:
-            remaining[0] -= rate * elapsed
-        used = rate * len(self._bursts) * elapsed
-        self._budget_ms -= used
-        self.used_ms += used
-        self.tick_used_ms += used
-        for _, done in (burst for burst in self._bursts if burst[0][0] <= TINY):
-            done.succeed()
-        self._bursts = [burst for burst in self._bursts if burst[0][0] > TINY]
+        for burst in self._bursts if rate > 0.0 else []:
+            if math.isnan(burst.began):
+                burst.began = self.env.now - elapsed
+            burst.remaining_ms -= rate * elapsed
+            if burst.remaining_ms <= TINY:
+                burst.done.succeed()
+        self._spend(rate * len(self._bursts) * elapsed)
+        self._bursts = [burst for burst in self._bursts if burst.remaining_ms > TINY]
         while self.env.now >= self._period_end - TINY:
             self._period_end += self.effects.period_ms
-            self._budget_ms = self._full_budget()
+            self._budget_ms = self._full_budget() + min(self._budget_ms, 0.0)
+
+    def _spend(self, cpu_ms: float) -> None:
+        self._budget_ms -= cpu_ms
+        self.used_ms += cpu_ms
+        self.tick_used_ms += cpu_ms
 
     def _full_budget(self) -> float:
         return (self.quota_cores - self.service.idle_cores) * self.effects.period_ms
@@ -144,5 +177,5 @@ class Container:
         rate = self._rate()
         if rate > 0.0:
             until = min(until, self._usable() / (rate * len(self._bursts)))
-            until = min(until, min(remaining[0] for remaining, _ in self._bursts) / rate)
+            until = min(until, min(burst.remaining_ms for burst in self._bursts) / rate)
         return max(until, 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from imbres_gym.application import Call, RequestClass
+from imbres_gym.application import Call, Operation, RequestClass
 from imbres_gym.plan import balanced_proportions
 from imbres_gym.scenario import Scenario
 from oracles.simpy_container import Container, Host
@@ -60,10 +60,17 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Answer:
-    """The answer to a call: whether it succeeded, and the interval [ms] that its caller's trace shows, if any."""
+    """The answer to a call.
+
+    Attributes:
+        ok: it succeeded.
+        traced: interval [ms] that the trace shows of the call, if any.
+        at_client: the caller recorded that interval.
+    """
 
     ok: bool
     traced: Interval | None
+    at_client: bool
 
 
 class SimpyEngine:
@@ -183,41 +190,51 @@ class SimpyEngine:
         """One call of a microservice, from sending to receiving; returns an `_Answer`."""
         m = self.names.index(node.target)
         container = self._choose(m, caller)
-        hop = self._message_ms(m, caller, container)
         sent = self.env.now
-        yield self.env.timeout(hop)
+        yield self._message(m, caller, container)
         container.calls += 1
         ok, server_span = False, None
         if not container.full():
             with container.workers.request() as worker:
                 yield worker
                 if self.env.now <= request.deadline:
-                    started = self.env.now
-                    ok = yield self.env.process(self._serve(m, node, container, request))
+                    started, ok = yield self.env.process(self._serve(m, node, container, request))
                     server_span = (started, self.env.now)
-        yield self.env.timeout(hop)
-        return _Answer(ok, (sent, self.env.now) if self.application.client_spans else server_span)
+        yield self._message(m, caller, container)
+        if self.application.client_spans:
+            return _Answer(ok, (sent, self.env.now), at_client=True)
+        return _Answer(ok, server_span, at_client=False)
 
     def _serve(self, m: int, node: Call, container: Container, request: _Request) -> Process:
-        """A span: a burst before each stage and one at the end; returns whether it succeeded."""
-        started, in_stages, ok = self.env.now, 0.0, True
-        mean = self.application.microservices[node.target].operations[node.operation].cpu_ms / (len(node.stages) + 1)
-        blocked = True
-        for stage in node.stages:
-            yield from self._burst(container, mean, blocked)
-            made = [call for call in stage if self.random.random() < call.probability]
-            blocked = bool(made)
-            answers: list[_Answer] = []
-            calls = [self.env.process(self._repeat(call, container, request, answers)) for call in made]
-            yield self.env.all_of(calls)
+        """A span: a burst before each stage and one at the end; returns its start and whether it succeeded.
+
+        A stage in which no call is made does not interrupt: the bursts before and after it are one.
+        """
+        operation = self.application.microservices[node.target].operations[node.operation]
+        mean = operation.cpu_ms * self.application.span_share / (len(node.stages) + 1)
+        started, in_stages, ok = math.nan, 0.0, True
+        stages, answers = list(node.stages), list[_Answer]()
+        while True:
+            demand, made = self._demand(container, operation, mean), list[Call]()
+            while ok and stages and not made:
+                made = [call for call in stages.pop(0) if self.random.random() < call.probability]
+                demand += 0.0 if made else self._demand(container, operation, mean)
+            wake_up, first_cpu = yield from self._burst(container, demand)
+            started = first_cpu if math.isnan(started) else started
+            if answers and answers[-1].at_client and answers[-1].traced is not None:
+                in_stages += wake_up
+            if not made:
+                break
+            answers = []
+            yield self.env.all_of([self.env.process(self._repeat(call, container, request, answers)) for call in made])
             in_stages += _extent([answer.traced for answer in answers if answer.traced is not None])
             ok = all(answer.ok for answer in answers)
-            if not ok:
-                break
-        yield from self._burst(container, mean, blocked)
         self.own[m].append(self.env.now - started - in_stages)
         self.spans += 1
-        return ok
+        if self.application.span_share < 1.0:
+            rest = operation.cpu_ms * (1.0 - self.application.span_share)
+            container.background(self._demand(container, operation, rest))
+        return started, ok
 
     def _repeat(self, node: Call, caller: Container, request: _Request, answers: list[_Answer]) -> Process:
         """The repetitions of one call, one after another, until one call of the stage has failed."""
@@ -231,23 +248,42 @@ class SimpyEngine:
             answers.append(answer)
 
     def _store(self, node: Call) -> Process:
-        """A call of a store: an exponential time, no queue."""
+        """A call of a store: a Gamma-distributed time, no queue."""
         store, sent = self.application.stores[node.target], self.env.now
-        yield self.env.timeout(self.random.expovariate(1.0 / store.operations[node.operation]))
-        return _Answer(True, (sent, self.env.now) if store.traced else None)
+        shape = self.scenario.effects.store_shape
+        yield self.env.timeout(self.random.gammavariate(shape, store.operations[node.operation] / shape))
+        return _Answer(True, (sent, self.env.now) if store.traced else None, at_client=True)
 
-    def _burst(self, container: Container, mean: float, blocked: bool) -> Process:
-        """A scheduling delay, if the thread had been blocked, then CPU."""
+    def _burst(self, container: Container, demand: float) -> Process:
+        """Scheduling delays, then CPU; returns the wake-up delay and when the thread ran first, preempted or not."""
+        effects = self.scenario.effects
+        container.lose(effects.wake_loss_ms)
+        wake_up = preempted = 0.0
+        busy = container.service.sensitivity.cpu * container.host.utilisation[0] ** effects.delay_exponent
+        if self.random.random() < busy:
+            wake_up = self._wait()
+        if self.random.random() < 1.0 - math.exp(-min(busy, 1.0) * effects.preemption_per_ms * demand):
+            preempted = self._wait()
+        yield self.env.timeout(wake_up + preempted)
+        burst = container.burst(demand)
+        yield burst.done
+        return wake_up, burst.began - preempted
+
+    def _wait(self) -> float:
+        """A wait for a CPU [ms]."""
+        mean = self.scenario.effects.delay_ms
+        return self.random.expovariate(1.0 / mean) if mean > 0.0 else 0.0
+
+    def _demand(self, container: Container, operation: Operation, mean: float) -> float:
+        """CPU demand [core-ms] of mean `mean` without interference."""
         effects, sensitivity = self.scenario.effects, container.service.sensitivity
         u_cpu, u_memory, _, u_llc = container.host.utilisation
-        delay = sensitivity.cpu * effects.delay_ms * (math.exp(effects.delay_growth * u_cpu) - 1.0)
-        if blocked and delay > 0.0:
-            yield self.env.timeout(self.random.expovariate(1.0 / delay))
         stretch = 1.0 + sensitivity.cpu * effects.stretch_cpu * u_cpu
         stretch += sensitivity.memory_bandwidth * effects.stretch_memory_bandwidth * u_memory
         stretch += sensitivity.llc * effects.stretch_llc * u_llc
-        demand = self.random.gammavariate(effects.demand_shape, mean / effects.demand_shape)
-        yield container.burst(demand * stretch * container.connection_factor)
+        shape = operation.demand_shape or effects.demand_shape
+        plain = self.random.gammavariate(shape, mean / shape)
+        return plain * stretch * container.connection_factor
 
     # ---- the way to a container
 
@@ -259,12 +295,13 @@ class SimpyEngine:
         weights = row if row.sum() > 0.0 else self.shares[m]
         return self.random.choices(self.containers[m], weights=list(weights))[0]
 
-    def _message_ms(self, m: int, caller: Container | None, container: Container) -> float:
-        """Time of one message between two containers, or between the end user and a container."""
+    def _message(self, m: int, caller: Container | None, container: Container) -> simpy.Event:
+        """The way of one message between two containers, or between the end user and a container."""
         ends = [container.host] if caller is None else [caller.host, container.host]
         u = min(max(host.utilisation[2] for host in ends), self.scenario.effects.network_limit)
         slowed = container.service.sensitivity.network * (1.0 / (1.0 - u) - 1.0)
-        return self.application.hop_ms / 2.0 * (1.0 + slowed)
+        mean = self.application.hop_ms / 2.0 * (1.0 + slowed)
+        return self.env.timeout(self.random.expovariate(1.0 / mean) if mean > 0.0 else 0.0)
 
     # ---- measurement
 

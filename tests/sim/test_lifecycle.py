@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from theory.builders import application, call, microservice, neutral, scenario, totals
 
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Hosts, Scenario
 from imbres_gym.sim.events import TICK_S, EventCluster
 from imbres_gym.telemetry import Telemetry
-from theory.builders import application, call, microservice, neutral, scenario, totals
 
 TWO_HOSTS = Hosts(count=2, cores=100.0, memory_mb=1e6)
 

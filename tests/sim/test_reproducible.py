@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from theory.builders import application, call, microservice, scenario
 
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Hosts, Scenario
@@ -17,7 +18,6 @@ from imbres_gym.sim.effects import Effects
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.interference import Level, MovingInterference
 from imbres_gym.telemetry import Telemetry
-from theory.builders import application, call, microservice, scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,12 @@ def busy() -> Scenario:
         hop_ms=0.5,
     )
     setting = scenario(
-        app, 60.0, {"a": 2, "b": 3}, hosts=Hosts(count=2, cores=8.0, memory_mb=1e4), effects=Effects(), trace_sampling=0.2
+        app,
+        60.0,
+        {"a": 2, "b": 3},
+        hosts=Hosts(count=2, cores=8.0, memory_mb=1e4),
+        effects=Effects(),
+        trace_sampling=0.2,
     )
     moving = MovingInterference(levels=[Level(cpu=0.3), Level(cpu=0.6, memory_bandwidth=0.5)], jumps_per_minute=0.5)
     return setting.model_copy(update={"interference": moving})

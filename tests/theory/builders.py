@@ -24,16 +24,15 @@ PLENTY = 1_000_000
 
 def neutral(**changes: Any) -> Effects:
     """Effects without delay, stretch, connection cost and quota slack, exponential stores, and the given ones."""
-    nothing = dict.fromkeys(
-        ("delay_ms", "preemption_per_ms", "stretch_cpu", "stretch_memory_bandwidth", "stretch_llc", "slack_ms"), 0.0
-    )
+    stretches = ("stretch_cpu", "stretch_memory_bandwidth", "stretch_llc")
+    nothing = dict.fromkeys(("delay_ms", "preemption_per_ms", *stretches, "slack_ms", "wake_loss_ms"), 0.0)
     return Effects.model_validate({**nothing, "connection_cost": 0.0, "store_shape": 1.0, **changes})
 
 
-def microservice(cpu_ms: float, cores: float = 1.0, **limits: Any) -> Microservice:
+def microservice(cpu_ms: float, cores: float = 1.0, demand_shape: float | None = None, **limits: Any) -> Microservice:
     """A microservice with the one operation "op"; unless given, it uses at most its quota and never rejects."""
     defaults = {"parallelism": max(1, int(cores)), "workers": PLENTY, "accept_queue": PLENTY}
-    operations = {"op": Operation(cpu_ms=cpu_ms)}
+    operations = {"op": Operation(cpu_ms=cpu_ms, demand_shape=demand_shape)}
     return Microservice(operations=operations, cores=cores, **{**defaults, **limits})
 
 

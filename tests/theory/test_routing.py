@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ HOSTS = Hosts(count=3, cores=100.0, memory_mb=1e6)
 UP, DOWN = 0, 1
 
 
-def two_tiers(**changes: object) -> Scenario:
+def two_tiers(**changes: Any) -> Scenario:
     """A (3 containers) calls B (6 containers) on three hosts; all requests are traced."""
     app = application({"a": microservice(0.1, 8.0), "b": microservice(0.1, 8.0)}, call("a", [call("b")]))
     return scenario(app, 500.0, replicas={"a": 3, "b": 6}, hosts=HOSTS, trace_sampling=1.0, **changes)

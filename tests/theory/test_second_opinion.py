@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import ciw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from oracles.simpy_engine import OracleResult, simulate
 
 from imbres_gym.application import Sensitivity, Store
 from imbres_gym.plan import ConnectionPlan, Links, Plan
@@ -13,14 +17,17 @@ from imbres_gym.scenario import Hosts, Scenario
 from imbres_gym.sim.effects import Effects
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.interference import Level
-from oracles.simpy_engine import OracleResult, simulate
+from imbres_gym.telemetry import Telemetry
 from theory.builders import application, call, intervals, microservice, neutral, scenario, single
 from theory.estimates import assert_same, batch_means, in_batches, quantile_in_batches
 
 BATCHES = 20
+FRONT, STOCK = 0, 2
 
 
-def ciw_records(network: ciw.network.Network, seconds: float, node: type = ciw.Node) -> list[ciw.data_record.DataRecord]:
+def ciw_records(
+    network: ciw.network.Network, seconds: float, node: type = ciw.Node
+) -> list[ciw.data_record.DataRecord]:
     """Records of a Ciw simulation (times in s)."""
     ciw.seed(71)
     simulation = ciw.Simulation(network, node_class=node)
@@ -37,12 +44,12 @@ def test_feedback_network_as_ciw() -> None:
         ps_thresholds=[2, 2],
         routing=ciw.routing.ProcessBased(lambda individual, simulation: [2, 1]),
     )
-    records = sorted(ciw_records(network, 100.0, ciw.PSNode), key=lambda r: (r.id_number, r.arrival_date))
+    records = sorted(ciw_records(network, 200.0, ciw.PSNode), key=lambda r: (r.id_number, r.arrival_date))
     whole = [records[i : i + 3] for i in range(len(records) - 2) if [r.node for r in records[i : i + 3]] == [1, 2, 1]]
     sojourn = np.array([(visits[2].exit_date - visits[0].arrival_date) * 1e3 for visits in whole])
     app = application({"a": microservice(12.0, 2.0), "b": microservice(10.0, 2.0)}, call("a", [call("b")]))
     measured = intervals(scenario(app, 120.0, effects=neutral(demand_shape=4.0)), 50.0, BATCHES, seed=72)
-    assert_same(batch_means([t.latencies_ms[0].mean() for t in measured]), in_batches(sojourn, BATCHES), 0.03)
+    assert_same(batch_means([t.latencies_ms[0].mean() for t in measured]), in_batches(sojourn, BATCHES), 0.04)
 
 
 def test_finite_queue_as_ciw() -> None:
@@ -53,25 +60,25 @@ def test_finite_queue_as_ciw() -> None:
         number_of_servers=[3],
         queue_capacities=[5],
     )
-    records = ciw_records(network, 150.0)
+    records = ciw_records(network, 250.0)
     rejected = np.array([float(r.record_type == "rejection") for r in sorted(records, key=lambda r: r.arrival_date)])
     served = sorted((r for r in records if r.record_type == "service"), key=lambda r: r.arrival_date)
     sojourn = np.array([(r.exit_date - r.arrival_date) * 1e3 for r in served])
     setting = single(10.0, 280.0, neutral(demand_shape=0.5), cores=3.0, workers=3, accept_queue=5)
     measured = intervals(setting, 20.0, BATCHES, seed=73)
-    assert_same(batch_means([t.failed[0] / t.requests[0] for t in measured]), in_batches(rejected, BATCHES), 0.05)
+    assert_same(batch_means([t.failed[0] / t.requests[0] for t in measured]), in_batches(rejected, BATCHES), 0.06)
     assert_same(batch_means([t.latencies_ms[0].mean() for t in measured]), in_batches(sojourn, BATCHES), 0.03)
     p95 = quantile_in_batches(sojourn, 0.95, BATCHES)
     assert_same(batch_means([np.quantile(t.latencies_ms[0], 0.95) for t in measured]), p95, 0.03)
 
 
-def shop(**changes: object) -> Scenario:
+def shop(**changes: Any) -> Scenario:
     """A small application with every rule at work: quota, idle CPU, stages, repetition, chance, stores, interference."""
     app = application(
         {
             "front": microservice(2.0, 0.4, parallelism=4, idle_cores=0.02),
             "cart": microservice(3.0, 0.3, parallelism=2, sensitivity=Sensitivity(cpu=1.5, memory_bandwidth=2.0)),
-            "stock": microservice(1.5, 0.3, parallelism=4, sensitivity=Sensitivity(network=3.0)),
+            "stock": microservice(1.5, 0.3, demand_shape=3.0, parallelism=4, sensitivity=Sensitivity(network=3.0)),
         },
         call(
             "front",
@@ -83,6 +90,7 @@ def shop(**changes: object) -> Scenario:
             "database": Store(operations={"op": 6.0}, traced=False),
         },
         hop_ms=0.8,
+        span_share=0.7,
         deadline_ms=10_000.0,
     )
     levels = [
@@ -91,17 +99,19 @@ def shop(**changes: object) -> Scenario:
     ]
     hosts = Hosts(count=2, cores=8.0, memory_mb=1e4)
     replicas = {"front": 2, "cart": 2, "stock": 2}
-    return scenario(app, 60.0, replicas, levels, hosts, **{"effects": Effects(), **changes})
+    return scenario(app, 30.0, replicas, levels, hosts, **{"effects": Effects(), **changes})
 
 
-def engine_runs(setting: Scenario, plan: Plan | None, runs: int, seconds: float) -> list[OracleResult]:
+def engine_runs(
+    setting: Scenario, runs: int, seconds: float, plan: Callable[[Telemetry], Plan] | None = None
+) -> list[OracleResult]:
     """Independent runs of the engine, each with new period phases, as the oracle's results."""
     results = []
     for seed in range(runs):
         cluster = EventCluster(setting)
-        cluster.reset(seed)
+        first = cluster.reset(seed)
         if plan is not None:
-            cluster.apply(plan)
+            cluster.apply(plan(first))
             cluster.advance(5.0)
         t = cluster.advance(seconds)
         results.append(
@@ -116,3 +126,79 @@ def engine_runs(setting: Scenario, plan: Plan | None, runs: int, seconds: float)
             )
         )
     return results
+
+
+def oracle_runs(
+    setting: Scenario, runs: int, seconds: float, rows: dict[tuple[int, int], NDArray[np.float64]] | None = None
+) -> list[OracleResult]:
+    """Independent runs of the oracle, as many containers on each host as the engine places."""
+    counts = EventCluster(setting).reset(0).ready
+    return [simulate(setting, seconds, seed, warmup_s=5.0, counts=counts, rows=rows) for seed in range(100, 100 + runs)]
+
+
+def assert_same_results(engine: list[OracleResult], oracle: list[OracleResult]) -> None:
+    """E2E mean and p95, CPU use per host and failures agree within the confidence of the two sets of runs.
+
+    A run is a batch: it has its own phases of the periods, which bursts of one request meet again and again.
+    """
+    for q in (None, 0.5, 0.95):
+        both = [batch_means([_statistic(run.e2e_ms[0], q) for run in runs]) for runs in (engine, oracle)]
+        assert_same(*both, sharpness=0.03)
+    for place in np.ndindex(*engine[0].utilisation.shape):
+        assert_same(*(batch_means([run.utilisation[place] for run in runs]) for runs in (engine, oracle)), 0.03)
+        assert_same(
+            *(batch_means([run.calls[place] / _seconds(run) for run in runs]) for runs in (engine, oracle)), 0.03
+        )
+
+
+def _statistic(values: NDArray[np.float64], q: float | None) -> float:
+    return float(values.mean() if q is None else np.quantile(values, q))
+
+
+def _seconds(run: OracleResult) -> float:
+    """Requests of a run, as a measure of its length."""
+    return float(run.requests.sum())
+
+
+def own_latency(setting: Scenario, runs: int, seconds: float) -> list[list[NDArray[np.float64]]]:
+    """Own latency [ms] of each microservice in independent runs of the engine, from traces of all requests."""
+    found = []
+    for seed in range(runs):
+        cluster = EventCluster(setting.model_copy(update={"trace_sampling": 1.0}))
+        cluster.reset(seed)
+        spans = cluster.advance(seconds).spans
+        found.append([spans["own_ms"][spans["microservice"] == m] for m in range(len(cluster.info.microservices))])
+    return found
+
+
+@pytest.mark.parametrize("client_spans", [True, False])
+def test_all_rules_together_as_simpy(client_spans: bool) -> None:
+    """Quota, interference, delays, stretch, hops, stores, stages and chance at once: own and E2E latency, CPU use."""
+    setting = shop()
+    app = setting.application.model_copy(update={"client_spans": client_spans})
+    setting = setting.model_copy(update={"application": app})
+    oracle = oracle_runs(setting, runs=10, seconds=40.0)
+    assert_same_results(engine_runs(setting, runs=40, seconds=100.0), oracle)
+    own = own_latency(setting, runs=40, seconds=100.0)
+    for m in range(3):
+        for q in (None, 0.95):
+            engine_own = batch_means([_statistic(run[m], q) for run in own])
+            assert_same(engine_own, batch_means([_statistic(run.own_ms[m], q) for run in oracle]), sharpness=0.03)
+
+
+def test_connection_plan_as_simpy() -> None:
+    """With a sparse plan and a high cost of connections; containers are numbered host by host in both."""
+    setting = shop(effects=Effects(connection_cost=4.0))
+    pair = EventCluster(setting).info.pairs.index((FRONT, STOCK))
+    rows = np.array([[0.9, 0.1], [0.0, 1.0]])
+
+    def sparse(first: Telemetry) -> Plan:
+        """The rows, for containers as this episode has placed them."""
+        order = np.argsort(first.container_host, kind="stable")
+        ids, of = first.container_id[order], first.container_microservice[order]
+        i, j = np.nonzero(rows)
+        links = Links(ids[of == FRONT][i], ids[of == STOCK][j], rows[i, j])
+        return Plan(connections=ConnectionPlan({pair: links}))
+
+    oracle = oracle_runs(setting, runs=8, seconds=30.0, rows={(FRONT, STOCK): rows})
+    assert_same_results(engine_runs(setting, 30, 60.0, sparse), oracle)

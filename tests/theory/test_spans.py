@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from theory.builders import application, call, microservice, neutral, scenario
 CONSTANT = neutral(demand_shape=1e8, store_shape=1e8)
 
 
-def traced(app: Application, rps: float, seconds: float, **changes: object) -> NDArray[np.void]:
+def traced(app: Application, rps: float, seconds: float, **changes: Any) -> NDArray[np.void]:
     """Spans of the requests of an episode."""
     cluster = EventCluster(scenario(app, rps, **{"trace_sampling": 1.0, **changes}))
     first = cluster.reset(51)
