@@ -40,6 +40,10 @@ class LatencyTable(Protocol):
         """Predicted tail latency [ms]; 0 if nothing is known of the microservice."""
         ...
 
+    def maximum_load_rps(self, microservice: int) -> float:
+        """Load of one container at 50 % CPU [1/s]; infinite as long as it is not known."""
+        ...
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -33,6 +33,8 @@ class ImbresScaling:
             algorithm has no dead band, so it then keeps taking containers until the SLA is violated.
         limit: whether one step changes the load per container by at most a factor of two. Not in the paper, see
             `per_application`.
+        maximum_load: whether no container is taken from a microservice whose containers would then exceed their maximum
+            load (50 % CPU), see `per_microservice`.
         criterion: what makes a microservice critical: "imbalance" is Algorithm 3; "table" leaves out the imbalance
             index and "random" picks at random (the ablations of section 6.4).
 
@@ -53,6 +55,7 @@ class ImbresScaling:
         beta: float = 0.1,
         safety: float = 1.0,
         limit: bool = True,
+        maximum_load: bool = True,
         criterion: Criterion = "imbalance",
     ) -> None:
         for name, value in (("eta1", eta1), ("eta2", eta2), ("beta", beta)):
@@ -64,6 +67,7 @@ class ImbresScaling:
             raise ConfigError(f"criterion: {criterion!r} must be 'imbalance', 'table' or 'random'")
         self._steps = StepSizes(eta1=eta1, eta2=eta2, beta=beta, limit=limit)
         self._safety = safety
+        self._maximum_load = maximum_load
         self._criterion = criterion
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
@@ -107,8 +111,11 @@ class ImbresScaling:
         else:
             alpha = imbalance_index(observation) if self._criterion == "imbalance" else np.ones(count)
             interference = _interference(observation)
+            w_max = np.full(count, np.inf)
+            if self._maximum_load:
+                w_max = np.array([self.table.maximum_load_rps(i) for i in range(count)])
             wanted = scale_microservices(
-                dR, C, lambda i, w: self.table.latency_ms(i, interference[i], w), rho, alpha, bounds
+                dR, C, lambda i, w: self.table.latency_ms(i, interference[i], w), rho, alpha, bounds, w_max
             )
         self._wanted = np.clip(wanted, *bounds)
 

@@ -39,7 +39,9 @@ def imbalance_index(observation: Observation) -> Floats:
     return alpha
 
 
-def scale_microservices(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats, bounds: tuple[int, int]) -> Ints:
+def scale_microservices(
+    dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats, bounds: tuple[int, int], w_max: Floats
+) -> Ints:
     """Algorithm 3: hand out (or take back) dR containers one by one, each where it matters most (least).
 
     With a heap only the chosen microservice is looked at again: O(dR log M).
@@ -51,6 +53,10 @@ def scale_microservices(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floa
         rho: (M,) calls/s to each microservice.
         alpha: (M,) weight of each microservice.
         bounds: least and largest count of a microservice.
+        w_max: (M,) load that one container can support [1/s], inf where unknown: none is taken from a microservice that
+            it would push above. Not in the listing; but section 6.6 has the target CPU utilisation "determine the
+            maximum load that individual microservice containers can support", and reports that allocations follow it.
+            Without it, a microservice of two containers loses one as soon as its table has only seen light loads.
 
     Returns:
         (M,) int64 containers; fewer than |dR| are changed only if all microservices are at their bounds.
@@ -66,13 +72,16 @@ def scale_microservices(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floa
         # Ties (an empty table): add where the load per container is largest, remove where it is smallest.
         return -G, -f * w, i
 
-    heap = [entry(i) for i in range(len(C)) if _can_change(C[i], f, bounds)]
+    def eligible(i: int) -> bool:
+        return _can_change(C[i], f, bounds) and (f > 0 or rho[i] <= w_max[i] * (C[i] - 1))
+
+    heap = [entry(i) for i in range(len(C)) if eligible(i)]
     heapq.heapify(heap)
     while dR != 0 and heap:  # line 3
         k = heap[0][2]  # line 10
         C[k] += f  # line 11
         dR -= f  # line 12
-        if _can_change(C[k], f, bounds):
+        if eligible(k):
             heapq.heapreplace(heap, entry(k))
         else:
             heapq.heappop(heap)

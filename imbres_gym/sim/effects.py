@@ -21,11 +21,11 @@ class Effects(StrictModel):
     A microservice's `sensitivity` multiplies the interference terms.
     """
 
-    delay_exponent: NonNegative = 2.0
+    delay_exponent: NonNegative = 2.4
     """A thread that wakes up has to wait for a CPU with the chance `u_cpu ** delay_exponent`: calibrated on Erms."""
-    delay_ms: NonNegative = 5.0
+    delay_ms: NonNegative = 4.4
     """Mean of such a wait [ms], exponential; it spends no quota: calibrated on Erms."""
-    preemption_per_ms: NonNegative = 2.5
+    preemption_per_ms: NonNegative = 4.0
     """A running thread is preempted at this rate per core-ms, times the same chance: calibrated on Erms."""
     stretch_cpu: NonNegative = 0.5
     """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota."""
@@ -38,11 +38,11 @@ class Effects(StrictModel):
     slack_ms: NonNegative = 1.0
     """CPU time that a CPU keeps of the quota when the container's thread there goes idle [ms]: Linux
     min_cfs_rq_runtime. With n bursts in progress, `slack_ms * (cpus - n)` of a period's quota is out of reach."""
-    cpus: NonNegative = 2.5
+    cpus: NonNegative = 3.3
     """CPUs that a container's threads are spread over: calibrated on Erms."""
-    wake_loss_ms: NonNegative = 0.1
+    wake_loss_ms: NonNegative = 0.075
     """Quota lost when a thread blocks and wakes up again, on the CPU that it left [ms]: calibrated on Erms."""
-    demand_shape: float = Field(default=3.4, gt=0.0)
+    demand_shape: float = Field(default=5.5, gt=0.0)
     """Gamma shape of the CPU demand of a burst: 1 is exponential, large is constant; calibrated on Erms."""
     store_shape: float = Field(default=9.0, gt=0.0)
     """Gamma shape of the latency of a store call: median over the eight kinds of store spans in the 20 traces that

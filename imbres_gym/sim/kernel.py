@@ -96,8 +96,9 @@ def sync(slot, slow, now):
 @inlined
 def refill(slot, now):
     """A period is over: the container gets the next quota."""
-    slot.period_end += slot.period * (math.floor((now - slot.period_end + EPSILON) / slot.period) + 1.0)
-    slot.left = slot.quota + min(slot.left, 0.0)
+    passed = math.floor((now - slot.period_end + EPSILON) / slot.period)
+    slot.period_end += slot.period * (passed + 1.0)
+    slot.left = slot.quota + min(slot.left + passed * slot.quota, 0.0)
 
 
 @inlined
@@ -119,13 +120,12 @@ def schedule(state, s, slow, now):
         return
     time = slot.period_end
     usable = slot.left - min(slot.slack * max(0.0, slot.cpus - slot.active), 0.5 * slot.quota)
-    if usable <= EPSILON:
-        slot.throttled = 1
-    elif slot.throttled == 1:
-        slot.throttled = 0
-        for burst in range(slot.active):
-            gets_cpu(state.spans[state.burst_span[s, burst]], now)
+    slot.throttled = 1 if usable <= EPSILON else 0
     if slot.throttled == 0:
+        if slot.unmarked > 0:
+            for burst in range(slot.active):
+                gets_cpu(state.spans[state.burst_span[s, burst]], now)
+            slot.unmarked = 0
         rate = min(float(slot.active), slot.parallelism) / slow
         to_serve = (state.burst_end[s, 0] - slot.attained) * slot.active
         time = min(time, now + max(0.0, min(to_serve, usable)) / rate)
@@ -136,8 +136,7 @@ def schedule(state, s, slow, now):
 def join(state, s, i, demand, now):
     """A burst of span i starts in container s, which is in sync."""
     slot = state.slots[s]
-    if slot.throttled == 0:
-        gets_cpu(state.spans[i], now)
+    slot.unmarked += 1
     if slot.active == 0:
         slot.attained = 0.0
     end, span = state.burst_end[s], state.burst_span[s]

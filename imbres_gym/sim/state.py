@@ -84,6 +84,7 @@ SLOT = np.dtype(
         ("queued", "i4"),
         ("inflight", "i4"),  # calls sent to it and not yet answered
         ("throttled", "i4"),
+        ("unmarked", "i4"),  # bursts that joined since a thread last got CPU
     ]
 )
 

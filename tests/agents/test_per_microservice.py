@@ -40,7 +40,7 @@ def test_the_heap_equals_the_loop(dR: int, microservices: list[tuple[int, float,
     def phi(i: int, w: float) -> float:
         return float(microservices[i][3] * w + microservices[i][4] * w**2)
 
-    wanted = scale_microservices(dR, C, phi, rho, alpha, BOUNDS)
+    wanted = scale_microservices(dR, C, phi, rho, alpha, BOUNDS, np.full(len(C), np.inf))
     assert wanted.tolist() == naive(dR, C, phi, rho, alpha).tolist()
     room = (BOUNDS[1] - C).sum() if dR > 0 else (C - BOUNDS[0]).sum()
     assert abs(int(wanted.sum() - C.sum())) == min(abs(dR), room)
@@ -55,7 +55,7 @@ def test_only_the_chosen_microservice_is_looked_at_again() -> None:
         return w
 
     count, dR = 50, 20
-    scale_microservices(dR, np.full(count, 2), phi, np.ones(count), np.ones(count), (1, 50))
+    scale_microservices(dR, np.full(count, 2), phi, np.ones(count), np.ones(count), (1, 50), np.full(count, np.inf))
     assert calls == 2 * (count + dR)
 
 

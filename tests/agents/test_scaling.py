@@ -131,6 +131,9 @@ class Steep:
         assert np.asarray(interference) == pytest.approx(np.full(4, 0.3))
         return load_rps * (1.0, 1.2)[microservice]
 
+    def maximum_load_rps(self, microservice: int) -> float:
+        return np.inf
+
 
 @pytest.mark.parametrize(("criterion", "favourite"), [("imbalance", 0), ("table", 1)])
 def test_the_criterion_decides_who_gets_the_containers(criterion: str, favourite: int) -> None:

@@ -1,4 +1,4 @@
-"""A container and a host of the SimPy oracle: processor sharing under CFS bandwidth control, as docs/event-engine.md."""
+"""A container and a host of the SimPy oracle: processor sharing under CFS bandwidth control."""
 
 from __future__ import annotations
 

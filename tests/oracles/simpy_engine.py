@@ -103,7 +103,8 @@ class SimpyEngine:
         self.proportions = balanced_proportions(self.counts) if proportions is None else proportions
         self.rows = rows or {}
         per_container = np.divide(self.proportions, self.counts, out=np.zeros(self.counts.shape), where=self.counts > 0)
-        self.shares = [np.repeat(per_container[m], self.counts[m]) for m in range(len(self.names))]
+        self.shares = [np.cumsum(np.repeat(per_container[m], self.counts[m])).tolist() for m in range(len(self.names))]
+        self.row_shares = {pair: np.cumsum(rows, axis=1).tolist() for pair, rows in self.rows.items()}
         self.containers = [self._place(m) for m in range(len(self.names))]
         self._open_connections()
 
@@ -289,11 +290,11 @@ class SimpyEngine:
 
     def _choose(self, m: int, caller: Container | None) -> Container:
         """A container by the caller's row of weights, or by the load proportions."""
-        row = np.zeros(0) if caller is None else self.rows.get((caller.microservice, m), np.zeros((0, 0)))
-        if caller is not None and row.size > 0:
-            row = row[caller.number]
-        weights = row if row.sum() > 0.0 else self.shares[m]
-        return self.random.choices(self.containers[m], weights=list(weights))[0]
+        cumulative = self.shares[m]
+        if caller is not None and (caller.microservice, m) in self.row_shares:
+            row = self.row_shares[caller.microservice, m][caller.number]
+            cumulative = row if row[-1] > 0.0 else cumulative
+        return self.random.choices(self.containers[m], cum_weights=cumulative)[0]
 
     def _message(self, m: int, caller: Container | None, container: Container) -> simpy.Event:
         """The way of one message between two containers, or between the end user and a container."""

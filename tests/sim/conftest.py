@@ -1,4 +1,4 @@
-"""Makes `theory` and `oracles` importable: a dependency installs a package `tests`, which hides this folder's name."""
+"""Makes `theory` and `oracles` importable: Ciw installs a top-level package `tests`, which hides this folder's name."""
 
 from __future__ import annotations
 

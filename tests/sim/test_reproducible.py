@@ -80,7 +80,7 @@ def test_same_seed_same_bits() -> None:
 
 def test_same_bits_in_another_process() -> None:
     """Nothing depends on the process: hash seeds, addresses, what ran before."""
-    code = "import sys; sys.path.append('tests'); sys.path.append('tests/sim'); import test_reproducible as t; print(*t.episode(7))"
+    code = "import sys; sys.path += ['tests', 'tests/sim']; import test_reproducible as t; print(*t.episode(7))"
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True).stdout
     assert output.split() == episode(7)

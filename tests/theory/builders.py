@@ -23,10 +23,11 @@ PLENTY = 1_000_000
 
 
 def neutral(**changes: Any) -> Effects:
-    """Effects without delay, stretch, connection cost and quota slack, exponential stores, and the given ones."""
+    """Effects without delay, stretch, connection cost and quota losses, exponential times, and the given ones."""
     stretches = ("stretch_cpu", "stretch_memory_bandwidth", "stretch_llc")
     nothing = dict.fromkeys(("delay_ms", "preemption_per_ms", *stretches, "slack_ms", "wake_loss_ms"), 0.0)
-    return Effects.model_validate({**nothing, "connection_cost": 0.0, "store_shape": 1.0, **changes})
+    exponential = {"demand_shape": 1.0, "store_shape": 1.0}
+    return Effects.model_validate({**nothing, **exponential, "connection_cost": 0.0, **changes})
 
 
 def microservice(cpu_ms: float, cores: float = 1.0, demand_shape: float | None = None, **limits: Any) -> Microservice:
@@ -95,4 +96,5 @@ def intervals(scenario: Scenario, seconds: float, count: int, seed: int, warmup_
 
 def totals(telemetries: list[Telemetry], rate: str) -> NDArray[np.int64]:
     """Sum over the intervals of a rate [1/s] ("load_rps", "workload_rps", "container_rps") as whole numbers."""
-    return np.rint(sum(getattr(t, rate) * t.interval_s for t in telemetries)).astype(np.int64)
+    counts: NDArray[np.int64] = np.rint(sum(getattr(t, rate) * t.interval_s for t in telemetries)).astype(np.int64)
+    return counts

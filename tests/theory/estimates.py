@@ -1,13 +1,13 @@
 """Confidence in the results of a simulation: batch means, and comparisons that say how sure they are.
 
 Every comparison passes if estimate and truth differ by at most `Z` standard errors; with correct software and 40
-batches (Student's t) that fails once in 3 600 comparisons. A comparison must also be sharp: the standard error is bounded, so that a fault of a
-few per cent cannot hide behind noise.
+batches (Student's t) that fails once in 3 600 comparisons. A comparison must also be sharp: the standard error is
+bounded, so that a fault of a few per cent cannot hide behind noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,7 @@ def assert_shares(counts: ArrayLike, shares: ArrayLike) -> None:
         assert result.pvalue >= P_MIN, f"{observed} do not follow {expected}: {result}"
 
 
-def assert_distribution(samples: Sequence[float] | NDArray[np.float64], cdf: object) -> None:
+def assert_distribution(samples: NDArray[np.float64], cdf: str | Callable[[float], float]) -> None:
     """Independent samples follow a distribution (Kolmogorov-Smirnov)."""
     result = stats.kstest(samples, cdf)
     assert len(samples) >= 1000 and result.pvalue >= P_MIN, f"not the distribution: {result}"

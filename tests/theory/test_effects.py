@@ -109,7 +109,7 @@ def test_stretch_costs_time_and_quota(level: Level, stretch: float) -> None:
 
 @pytest.mark.parametrize(("network", "factor"), [(0.0, 1.0), (0.6, 1.0 + 2.0 * 1.5), (1.0, 1.0 + 2.0 * 9.0)])
 def test_messages_slow_down_near_saturation(network: float, factor: float) -> None:
-    """There and back take `hop_ms (1 + s (1 / (1 - u) - 1))`, with u cut off at `network_limit`; each way is exponential."""
+    """There and back take `hop_ms (1 + s (1 / (1 - u) - 1))`, u cut off at `network_limit`, each way exponential."""
     effects = neutral(network_limit=0.9, demand_shape=1e8)
     setting = alone(effects, Level(cpu=0.0, network=network), Sensitivity(network=2.0), hop_ms=3.0)
     measured = intervals(setting, 5.0, BATCHES, seed=85, warmup_s=5.0)

@@ -22,7 +22,7 @@ def until_quiet(app: Application, effects: object = None) -> list[Telemetry]:
 
 
 def test_every_request_ends_once_and_rejected_ones_are_no_spans() -> None:
-    """Requests that ended = those that arrived; spans = those that were not rejected; latencies = those without failure."""
+    """Requests that ended = arrived; spans = those that were not rejected; latencies = those without failure."""
     measured = until_quiet(application({"a": microservice(5.0, workers=2, accept_queue=3)}, call("a")))
     requests, failed = (sum(int(getattr(t, name)[0]) for t in measured) for name in ("requests", "failed"))
     assert requests == totals(measured, "workload_rps")[0] == totals(measured, "load_rps")[0, 0]
@@ -40,7 +40,7 @@ def test_rejection_answers_at_once() -> None:
 
 
 def test_failed_call_ends_the_work_of_its_caller() -> None:
-    """A span whose child fails makes no further calls, does its last burst and fails its request, which is counted once."""
+    """A span whose child fails makes no further calls, does its last burst and fails its request, once."""
     app = application(
         {"a": microservice(0.1, 64.0), "b": microservice(5.0, workers=1, accept_queue=0), "c": microservice(0.1, 64.0)},
         call("a", [call("b")], [call("c")]),
@@ -55,7 +55,7 @@ def test_failed_call_ends_the_work_of_its_caller() -> None:
 
 
 def test_repetitions_stop_at_the_first_error() -> None:
-    """Of five repetitions none follows one that failed: of the calls that arrive, each failed request made one that did."""
+    """Of five repetitions none follows one that failed: each failed request made one call that was rejected."""
     app = application(
         {"a": microservice(0.1, 64.0), "b": microservice(5.0, workers=1, accept_queue=0)},
         call("a", [call("b", repeat=5)]),

@@ -82,8 +82,7 @@ def test_use_never_exceeds_the_quota(idle_cores: float) -> None:
 
     An interval of T ms may begin with what is left of a period and end with a fresh one: T + 1 period at most.
     """
-    limits = {"workers": 16, "accept_queue": 16, "parallelism": 8}
-    setting = single(10.0, 150.0, cores=0.5, idle_cores=idle_cores, **limits)
+    setting = single(10.0, 150.0, cores=0.5, idle_cores=idle_cores, workers=16, accept_queue=16, parallelism=8)
     measured = intervals(setting, 2.0, 50, seed=24)
     use = np.array([float(t.container_cpu[0]) for t in measured])
     assert np.all(use <= 1.0 + PERIOD_MS / 2000.0)

@@ -27,7 +27,8 @@ def two_tiers(**changes: Any) -> Scenario:
 
 def ids(telemetry: Telemetry, m: int) -> NDArray[np.int64]:
     """Containers of a microservice."""
-    return telemetry.container_id[telemetry.container_microservice == m]
+    mine: NDArray[np.int64] = telemetry.container_id[telemetry.container_microservice == m]
+    return mine
 
 
 def traffic(spans: NDArray[np.void], up: NDArray[np.int64], down: NDArray[np.int64]) -> NDArray[np.int64]:

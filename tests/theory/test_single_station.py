@@ -67,8 +67,8 @@ def test_several_cores_are_mmc(workers: int) -> None:
 def test_full_queue_rejects_as_mmck(load: float) -> None:
     """M/M/c/K with c = 2 workers and 4 places in the accept queue: an arrival is rejected when all 6 are taken."""
     servers, places = 2, 6
-    limits = {"workers": servers, "accept_queue": places - servers}
-    measured = intervals(single(SERVICE_MS, load / SERVICE_MS * 1e3, cores=2.0, **limits), 100.0, BATCHES, seed=5)
+    setting = single(SERVICE_MS, load / SERVICE_MS * 1e3, cores=2.0, workers=servers, accept_queue=places - servers)
+    measured = intervals(setting, 100.0, BATCHES, seed=5)
     weights = [load**k / (math.factorial(min(k, servers)) * servers ** max(0, k - servers)) for k in range(places + 1)]
     lost = weights[-1] / sum(weights)
     assert_agrees(batch_means([t.failed[0] / t.requests[0] for t in measured]), lost, sharpness=0.03)

@@ -12,6 +12,7 @@ C = np.array([2, 3])
 RHO = np.array([12.0, 12.0])
 BOUNDS = (1, 50)
 EVEN = np.ones(2)
+NO_LIMIT = np.full(2, np.inf)
 
 
 def phi(i: int, w: float) -> float:
@@ -24,32 +25,40 @@ def nothing_known(i: int, w: float) -> float:
 
 def test_scaling_out_picks_the_largest_gain_each_time() -> None:
     # g = (6 - 4, 3 (4 - 3)) = (2, 3): microservice 1. Then g_1 = 3 (3 - 2.4) = 1.8 < 2: microservice 0.
-    assert scale_microservices(1, C, phi, RHO, EVEN, BOUNDS).tolist() == [2, 4]
-    assert scale_microservices(2, C, phi, RHO, EVEN, BOUNDS).tolist() == [3, 4]
+    assert scale_microservices(1, C, phi, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [2, 4]
+    assert scale_microservices(2, C, phi, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [3, 4]
 
 
 def test_imbalance_makes_a_microservice_critical() -> None:
     # G = (2 * 2, 3): microservice 0.
-    assert scale_microservices(1, C, phi, RHO, np.array([2.0, 1.0]), BOUNDS).tolist() == [3, 3]
+    assert scale_microservices(1, C, phi, RHO, np.array([2.0, 1.0]), BOUNDS, NO_LIMIT).tolist() == [3, 3]
 
 
 def test_scaling_in_spares_the_imbalanced() -> None:
     # g = (6 - 12, 3 (4 - 6)) = (-6, -6); with alpha = (1, 2) it is (-6, -12): microservice 0 loses one.
-    assert scale_microservices(-1, C, phi, RHO, np.array([1.0, 2.0]), BOUNDS).tolist() == [1, 3]
+    assert scale_microservices(-1, C, phi, RHO, np.array([1.0, 2.0]), BOUNDS, NO_LIMIT).tolist() == [1, 3]
 
 
 def test_ties_go_by_load_per_container() -> None:
     # g = (-6, -6): the load per container is (6, 4), so the one with less of it loses a container.
-    assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS).tolist() == [2, 2]
+    assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [2, 2]
     # Without a table: 6 > 4 gets one (then 4 = 4 goes to the first), and 4 < 6 loses one.
-    assert scale_microservices(1, C, nothing_known, RHO, EVEN, BOUNDS).tolist() == [3, 3]
-    assert scale_microservices(-1, C, nothing_known, RHO, EVEN, BOUNDS).tolist() == [2, 2]
+    assert scale_microservices(1, C, nothing_known, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [3, 3]
+    assert scale_microservices(-1, C, nothing_known, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [2, 2]
 
 
 def test_nobody_leaves_the_bounds() -> None:
-    assert scale_microservices(-9, C, phi, RHO, EVEN, BOUNDS).tolist() == [1, 1]
-    assert scale_microservices(9, C, phi, RHO, EVEN, (1, 4)).tolist() == [4, 4]
-    assert scale_microservices(0, C, phi, RHO, EVEN, BOUNDS).tolist() == [2, 3]
+    assert scale_microservices(-9, C, phi, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [1, 1]
+    assert scale_microservices(9, C, phi, RHO, EVEN, (1, 4), NO_LIMIT).tolist() == [4, 4]
+    assert scale_microservices(0, C, phi, RHO, EVEN, BOUNDS, NO_LIMIT).tolist() == [2, 3]
+
+
+def test_no_container_is_taken_that_would_leave_the_others_above_their_maximum_load() -> None:
+    # Removing one costs (6, 6): a tie that microservice 1 wins by its lighter load (4 < 6). With a maximum of 5 requests/s
+    # per container it needs 3 (12 / 2 = 6 > 5), and so does microservice 0 (12 / 1 > 5): nothing can be taken.
+    assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, np.array([np.inf, 5.0])).tolist() == [1, 3]
+    assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, np.array([5.0, 5.0])).tolist() == [2, 3]
+    assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, np.array([12.0, 5.0])).tolist() == [1, 3]
 
 
 def test_imbalance_index() -> None:
