@@ -48,6 +48,8 @@ WARMUP_S = 10.0
 MEASURED_S = 40.0
 """Simulated time of a point [s]: as in the measurements; longer where fewer than `MEASURED_REQUESTS` would end."""
 MEASURED_REQUESTS = 1000
+REPEATS = 3
+"""Simulations of a point, as in the measurements; containers start their CFS periods at other times in each."""
 
 KNEE_FACTOR = 3.0
 """The wall begins where the p95 stays above this many times that of low load."""
@@ -287,17 +289,19 @@ def deployment(
 
 
 def own_p95_ms(scenario: Scenario, seed: int) -> dict[str, float]:
-    """Own p95 of each microservice that the requests call, in a simulation of its own [ms]."""
-    rps = scenario.workload.rate(0.0)
+    """Own p95 of each microservice that the requests call [ms]: the median over `REPEATS` simulations, from `seed` on."""
     cluster = EventCluster(scenario)
-    warmed_s = cluster.reset(seed).time_s
-    cluster.advance(max(WARMUP_S - warmed_s, 1.0))
-    telemetry = cluster.advance(max(MEASURED_S, MEASURED_REQUESTS / rps))
-    samples = telemetry.samples.sum(axis=1)
+    seconds = max(MEASURED_S, MEASURED_REQUESTS / scenario.workload.rate(0.0))
+    repeats: list[Floats] = []
+    for repeat in range(REPEATS):
+        started_s = cluster.reset(seed + repeat).time_s
+        cluster.advance(WARMUP_S - started_s)
+        telemetry = cluster.advance(seconds)
+        # Nothing is known of a microservice of which no span ended; 0 would be taken for a latency.
+        repeats.append(np.where(telemetry.samples.sum(axis=1) > 0, telemetry.microservice_p95_ms, np.nan))
+    medians = np.median(repeats, axis=0)
     return {
-        name: float(telemetry.microservice_p95_ms[i])
-        for i, name in enumerate(cluster.info.microservices)
-        if samples[i] > 0
+        name: float(p95) for name, p95 in zip(cluster.info.microservices, medians, strict=True) if not math.isnan(p95)
     }
 
 
@@ -316,8 +320,8 @@ def predict(
         profile: of that service.
         cluster: that was measured.
         application: of the profile.
-        seed: of every simulation, so that points differ by load and interference only.
-        done: called after each simulation.
+        seed: first of the repeats of every point, so that points differ by load and interference only.
+        done: called after each point.
 
     Returns:
         A curve for each measured one; latencies between simulated loads are interpolated, log over log.
@@ -343,8 +347,8 @@ def predict(
     return [predicted[id(curve)] for curve in measured]
 
 
-def simulations(measured: Iterable[Measured], profiles: Profiles) -> int:
-    """How many simulations the prediction of these curves takes."""
+def simulated_points(measured: Iterable[Measured], profiles: Profiles) -> int:
+    """How many points (load and interference) the prediction of these curves simulates."""
     levels = {(curve.service, curve.cpu_cores) for curve in measured}
     return sum(1 + sum(n < profiles.profiles[service].clients for n in CLIENTS) for service, _ in levels)
 
@@ -379,7 +383,7 @@ def summary_rows(curves: Sequence[Curve]) -> Iterator[list[str]]:
     yield ["mean over microservices", "", *_error_cells(list(groups.values())), ""]
 
 
-SUMMARY_COLUMNS = ("service", "microservice", "points", "|ln|", "bias", *REGIONS, "knee [req/s]")
+SUMMARY_COLUMNS = ("service", "microservice", "points", "error", "bias", *REGIONS, "knee [req/s]")
 
 
 def _error_cells(groups: Sequence[Sequence[Curve]]) -> list[str]:
@@ -412,7 +416,7 @@ def level_rows(curves: Sequence[Curve]) -> Iterator[list[str]]:
             ]
 
 
-LEVEL_COLUMNS = ("microservice", "cores", "points", "|ln|", "bias", *SHOWN_LOADS)
+LEVEL_COLUMNS = ("microservice", "cores", "points", "error", "bias", *SHOWN_LOADS)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: int) -> Table:
@@ -528,7 +532,7 @@ def run(data: Path, out: Path, profiles_path: Path, services: Sequence[str] | No
         groups[curve.service].append(curve)
     curves: list[Curve] = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("simulating", total=simulations(measured, profiles))
+        task = progress.add_task("simulating", total=simulated_points(measured, profiles))
         for service, group in groups.items():
             progress.update(task, description=service)
             profile = profiles.profiles[service]
@@ -563,7 +567,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the CSV, the summary and the figure")
     parser.add_argument("--profiles", type=Path, default=PROFILES, help="YAML file of profiled deployments")
     parser.add_argument("--service", nargs="+", metavar="S", help="only these services (ComposePost, Search, ...)")
-    parser.add_argument("--seed", type=int, default=0, help="of every simulation")
+    parser.add_argument("--seed", type=int, default=0, help="first of the repeats of every point")
     given = parser.parse_args()
     try:
         run(given.data, given.out, given.profiles, given.service, given.seed)

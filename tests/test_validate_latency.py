@@ -196,8 +196,10 @@ def test_older_social_network_shares_its_framework_with_the_shipped_one() -> Non
     assert older.span_share == load_application("social-network").span_share
 
 
-def test_compose_review_is_validated_when_its_rows_are_there(tmp_path: Path) -> None:
+def test_compose_review_is_validated_when_its_rows_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The held-out Media application, from the shipped profiles, through to points, summary and figure."""
+    monkeypatch.setattr(script, "REPEATS", 1)
+    monkeypatch.setattr(script, "CLIENTS", (2, 10))
     rows = [
         ("media-microsvc", "ComposeReview", name, 0.3, 500, rps, 1000.0 + rps) for name in REVIEW for rps in (5.0, 20.0)
     ]

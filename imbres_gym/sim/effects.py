@@ -27,10 +27,14 @@ class Effects(StrictModel):
     """Mean of such a wait [ms], exponential; it spends no quota: calibrated on Erms."""
     preemption_per_ms: NonNegative = 4.0
     """A running thread is preempted at this rate per core-ms, times the same chance: calibrated on Erms."""
-    stretch_cpu: NonNegative = 0.5
-    """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota."""
-    stretch_memory_bandwidth: NonNegative = 0.3
+    stretch_cpu: NonNegative = 0.25
+    """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota: calibrated on Erms, whose data, up
+    to 40 % CPU interference, fit as well with 0 and clearly worse with 0.5."""
+    stretch_memory_bandwidth: NonNegative = 0.2
+    """iBench memBw on memcached: p95 x 1.0-1.3, capacity 91-100 % (three measurements, ibench_memcached.csv); 1.5-2.2
+    times for PARSEC jobs, the upper end of what is plausible."""
     stretch_llc: NonNegative = 0.3
+    """iBench llc on memcached: capacity 63-84 %, p95 x 1.0-2.2 (same source); 1.8-2.9 times for PARSEC jobs."""
     network_limit: float = Field(default=0.95, gt=0.0, lt=1.0)
     """Messages take `1 / (1 - u_network)` times as long (estimate: M/M/1 on the link), utilisation cut off here."""
     period_ms: float = Field(default=100.0, gt=0.0)

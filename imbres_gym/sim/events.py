@@ -20,6 +20,7 @@ from imbres_gym.sim.scheduling import place, removal_order
 from imbres_gym.sim.state import (
     DRAINING,
     FREE,
+    GONE,
     NEXT_ARRIVAL,
     NOW,
     OWN_SAMPLES,
@@ -213,6 +214,7 @@ class EventCluster:
         if np.count_nonzero((state.slots["life"] == READY) | (state.slots["life"] == PENDING)) != episode.wanted.sum():
             self._reconcile(self._scenario.startup_s)
         slots = state.slots
+        slots["life"][(slots["life"] == DRAINING) & (slots["inflight"] == 0)] = GONE
         if np.any((slots["life"] == PENDING) & (slots["ready_at"] <= now_s * 1e3 + 1e-6)):
             self._wake()
 
@@ -275,7 +277,7 @@ class EventCluster:
         episode, info, program = self._now, self._info, self._program
         slots = episode.state.slots
         n_hosts = len(info.hosts)
-        alive = slots["life"] != FREE
+        alive = (slots["life"] != FREE) & (slots["life"] != GONE)
         kinds, hosts = slots["microservice"][alive], slots["host"][alive]
         capacity = (info.host_cores, self._scenario.hosts.memory_mb)
         host = place(
@@ -288,7 +290,7 @@ class EventCluster:
         )
         if host < 0:
             return False
-        free = np.flatnonzero(~alive)
+        free = np.flatnonzero(slots["life"] == FREE)
         if len(free) == 0:
             free = np.array([len(slots)])
             episode.state = grow(episode.state, "slots")
@@ -420,7 +422,7 @@ class EventCluster:
         state.arrived[:] = 0
         slots["used"] = 0.0
         slots["arrivals"] = 0
-        slots["life"][(slots["life"] == DRAINING) & (slots["inflight"] == 0)] = FREE  # measured to its end
+        slots["life"][slots["life"] == GONE] = FREE
         return telemetry
 
 

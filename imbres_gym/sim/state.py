@@ -49,8 +49,8 @@ REQUEST = np.dtype(
     ]
 )
 
-FREE, PENDING, READY, DRAINING = range(4)
-"""Life of a container slot."""
+FREE, PENDING, READY, DRAINING, GONE = range(5)
+"""Life of a container slot; one that is gone takes no room, but its last interval is still to be measured."""
 
 SLOT = np.dtype(
     [

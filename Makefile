@@ -1,0 +1,35 @@
+# Two commands do everything: `make demo` and `make test`; each sets up its own virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/demo-installed
+	$(BIN)/imbres-gym compare social-network/high-strict --agents imbres,ls-fc,hpa-full --seeds 2 --duration 15m \
+		--workers 2 --out runs/demo --resume
+
+test: $(VENV)/test-installed
+	$(BIN)/pytest
+
+lint: $(VENV)/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing into $(VENV) (a minute or two) ..."
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 (some minutes) ..."
+	$(INSTALL) --editable '.[rl,dev]'
+	touch $@ $(VENV)/demo-installed
