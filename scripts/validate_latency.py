@@ -289,7 +289,10 @@ def deployment(
 
 
 def own_p95_ms(scenario: Scenario, seed: int) -> dict[str, float]:
-    """Own p95 of each microservice that the requests call [ms]: the median over `REPEATS` simulations, from `seed` on."""
+    """Own p95 of each microservice that the requests call [ms].
+
+    It is the median over `REPEATS` simulations with the seeds from `seed` on.
+    """
     cluster = EventCluster(scenario)
     seconds = max(MEASURED_S, MEASURED_REQUESTS / scenario.workload.rate(0.0))
     repeats: list[Floats] = []
@@ -545,14 +548,8 @@ def run(data: Path, out: Path, profiles_path: Path, services: Sequence[str] | No
     # Piped or in a narrow window, a cut table would hide numbers: lines as long as they are.
     console.width = max(console.width, 140)
     console.print(table("Own p95 [ms], predicted/measured", LEVEL_COLUMNS, level_rows(curves), names=1))
-    console.print(
-        table(
-            "Median |ln(predicted/measured)|; knee measured -> predicted",
-            SUMMARY_COLUMNS,
-            summary_rows(curves),
-            names=2,
-        )
-    )
+    title = "Error: median |ln(predicted/measured)|; knee at the lowest interference, measured -> predicted"
+    console.print(table(title, SUMMARY_COLUMNS, summary_rows(curves), names=2))
     missing = sorted(set(services or profiles.profiles) - set(groups))
     if missing:
         console.print(f"not in {source}: {', '.join(missing)}")
