@@ -82,7 +82,9 @@ def test_a_scenario_survives_round_trips(name: str, tmp_path: Path) -> None:
 
 
 def test_replicas_put_the_demand_at_the_wanted_share_of_the_quota() -> None:
-    scenario = load_scenario("social-network/high-strict", initial_replicas={"text-service": 7})
+    scenario = load_scenario(
+        "social-network/high-strict", initial_replicas={"text-service": 7}, initial_utilisation=0.5
+    )
     counts = scenario.replicas_at_start()
     application = scenario.application
     assert counts["text-service"] == 7
@@ -154,14 +156,17 @@ def test_a_user_s_application_and_traces_lie_relative_to_the_scenario(
             {"hosts": {"count": 0, "cores": 4, "memory_mb": 1}},
             "hosts.count: Input should be greater than or",
         ),
-        ({"hosts": {"count": 4, "cores": 0.09, "memory_mb": 9e9}}, "hosts: 86 containers of 'nginx-thrift' (0.1 cores"),
+        (
+            {"hosts": {"count": 4, "cores": 0.09, "memory_mb": 9e9}},
+            "hosts: 132 containers of 'nginx-thrift' (0.1 cores",
+        ),
         ({"hosts": {"count": 4, "cores": 1, "memory_mb": 300}}, "4 hosts of 1 cores and 300 MB hold 4; more or larger"),
         (
-            {"hosts": {"count": 4, "cores": 3, "memory_mb": 9e9}},
+            {"initial_utilisation": 0.5, "hosts": {"count": 4, "cores": 3, "memory_mb": 9e9}},
             "hosts: the initial containers need 16.9 cores",
         ),
         (
-            {"hosts": {"count": 4, "cores": 9, "memory_mb": 6000}},
+            {"initial_utilisation": 0.5, "hosts": {"count": 4, "cores": 9, "memory_mb": 6000}},
             "hosts: the initial containers need 33800 MB",
         ),
         ({"initial_replicas": {"nginx": 3}}, "initial_replicas.nginx: no microservice 'nginx'; known: compose-post-se"),

@@ -38,6 +38,7 @@ def tiny_scenario(**changes: object) -> Scenario:
         "interference": ConstantInterference(levels=[Level(cpu=0.1), Level(cpu=0.6)]),
         "sla_ms": 20.0,
         "duration": 600.0,
+        "initial_utilisation": 0.5,
         "max_replicas": 6,
         "seed": 7,
         "policies": DefaultPolicies(

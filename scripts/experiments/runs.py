@@ -1,0 +1,133 @@
+"""What the experiments share: running episodes with progress, resuming them, and writing tables.
+
+The episodes are run, stored, summarised and drawn by `imbres_gym.evaluation`; an experiment says which ones, and what
+follows from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.executor import Executor, ProcessExecutor, use_one_thread
+from imbres_gym.evaluation.report import format_mean, format_spread
+from imbres_gym.evaluation.runner import EpisodeFailure, find_stored, run_tasks
+from imbres_gym.evaluation.statistics import Estimate, mean_interval
+from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask
+
+TUNING_SEEDS = (2000, 2001)
+"""Seeds that settings are chosen on; no evaluation uses them."""
+
+REPORT = "report.md"
+"""File that an experiment writes its tables to, in its output folder."""
+
+
+def evaluation_seeds(count: int) -> range:
+    """The first seeds that agents are compared on."""
+    return range(FIRST_SEED, FIRST_SEED + count)
+
+
+def run_episodes(tasks: Sequence[EpisodeTask], folder: Path, executor: Executor) -> list[EpisodeResult]:
+    """The results of all tasks, in their order; those that `folder` has are not run again.
+
+    Raises:
+        SystemExit: an episode failed; its traceback is in `folder/failures`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    stored = find_stored(folder, tasks).results
+    console = Console(highlight=False)
+    columns = (TextColumn(folder.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("episodes", total=len(tasks), completed=len(stored))
+
+        def on_finished(outcome: EpisodeResult | EpisodeFailure) -> None:
+            console.print(_line(outcome), markup=False, soft_wrap=True)
+            progress.advance(bar)
+
+        results, failures = run_tasks(tasks, folder, executor, on_finished, stored)
+    if failures:
+        raise SystemExit(f"{len(failures)} episodes failed; see {folder / 'failures'}")
+    return results
+
+
+def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
+    if isinstance(outcome, EpisodeFailure):
+        return f"failed: {outcome.title}: {outcome.message}"
+    settled = outcome.metrics["settled"]
+    return (
+        f"{outcome.scenario} {outcome.agent} seed {outcome.seed}: {settled['containers']:.1f} containers, "
+        f"p95 {settled['p95_ms']:.0f} ms, {settled['sla_violation']:.0%} of windows violated, {outcome.wall_s:.1f} s"
+    )
+
+
+def run_from_command_line(description: str | None, folder: str, experiment: Callable[[Path, Executor], str]) -> None:
+    """Read `--out` and `--workers`, run an experiment, print and keep its report.
+
+    Args:
+        description: what `--help` says.
+        folder: default of `--out`.
+        experiment: called with the output folder and the executor; returns its report (Markdown).
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(folder), help=f"output folder [default: {folder}]")
+    parser.add_argument("--workers", type=int, default=1, help="episodes that run at once [default: 1]")
+    given = parser.parse_args()
+    use_one_thread()
+    report = experiment(given.out, ProcessExecutor(given.workers))
+    write_atomically(given.out / REPORT, report.encode())
+    print(report)
+
+
+def run_time(results: Sequence[EpisodeResult]) -> str:
+    """A line about how long the episodes took, finished ones of earlier calls included."""
+    wall_s = sum(result.wall_s for result in results)
+    simulated_s = sum(result.duration_s for result in results)
+    return (
+        f"{len(results)} episodes, {simulated_s / 3600.0:.1f} simulated hours, in {wall_s / 60.0:.1f} minutes of "
+        "episode time (machine-dependent)."
+    )
+
+
+def relative_change(results: Sequence[EpisodeResult], agent: str, reference: str, metric: str) -> Estimate:
+    """Mean over seeds of `agent`'s metric over that of `reference` less 1, seed by seed, with its interval.
+
+    Raises:
+        KeyError: the two were not run on the same seeds.
+    """
+    ours = by_seed(results, agent, metric)
+    theirs = by_seed(results, reference, metric)
+    return mean_interval([value / theirs[seed] - 1.0 for seed, value in ours.items()], (-math.inf, math.inf))
+
+
+def by_seed(results: Sequence[EpisodeResult], agent: str, metric: str) -> dict[int, float]:
+    """A settled metric of one agent, by seed."""
+    return {result.seed: result.metrics["settled"][metric] for result in results if result.agent == agent}
+
+
+def percent(estimate: Estimate) -> str:
+    """A relative change: "-31 % (-35 to -27)"."""
+    low, mean, high = (100.0 * value for value in (estimate.low, estimate.mean, estimate.high))
+    return f"{mean:+.0f} %" if low == high else f"{mean:+.0f} % ({low:+.0f} to {high:+.0f})"
+
+
+def number(estimate: Estimate, digits: int = 2) -> str:
+    """A mean with half the width of its interval: "0.41 ± 0.03"."""
+    half = max(estimate.high - estimate.mean, estimate.mean - estimate.low)
+    return f"{estimate.mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else "")
+
+
+def cell(metric: str, estimate: Estimate) -> str:
+    """A metric of `imbres_gym.evaluation` as its own tables write it, with its interval."""
+    return f"{format_mean(metric, estimate)} {format_spread(metric, estimate)}".strip()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are aligned to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows)) + "\n"
