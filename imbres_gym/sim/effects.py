@@ -21,11 +21,11 @@ class Effects(StrictModel):
     A microservice's `sensitivity` multiplies the interference terms.
     """
 
-    delay_exponent: NonNegative = 2.4
+    delay_exponent: NonNegative = 2.6
     """A thread that wakes up has to wait for a CPU with the chance `u_cpu ** delay_exponent`: calibrated on Erms."""
-    delay_ms: NonNegative = 4.4
+    delay_ms: NonNegative = 3.5
     """Mean of such a wait [ms], exponential; it spends no quota: calibrated on Erms."""
-    preemption_per_ms: NonNegative = 4.0
+    preemption_per_ms: NonNegative = 2.0
     """A running thread is preempted at this rate per core-ms, times the same chance: calibrated on Erms."""
     stretch_cpu: NonNegative = 0.25
     """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota: calibrated on Erms, whose data, up

@@ -207,8 +207,8 @@ class EventCluster:
         utilisation = episode.interference[step].copy()
         utilisation[:, 0] += self._own_use(TICK_S)
         world = self._world(utilisation)
-        if np.any(world.slow != episode.world.slow):
-            kernel.set_slow(state, episode.world, world.slow, now_s * 1e3)
+        if np.any(world.speed != episode.world.speed):
+            kernel.set_speed(state, episode.world, world.speed, now_s * 1e3)
         episode.world = world
         episode.utilisation = np.minimum(utilisation, 1.0)
         if np.count_nonzero((state.slots["life"] == READY) | (state.slots["life"] == PENDING)) != episode.wanted.sum():
@@ -221,7 +221,7 @@ class EventCluster:
     def _own_use(self, seconds: float) -> NDArray[np.float64]:
         """(H,) share of each host's cores that the microservices used since the last tick."""
         episode = self._now
-        kernel.settle(episode.state, episode.world, episode.state.clock[NOW])
+        kernel.settle(episode.state, episode.state.clock[NOW])
         slots = episode.state.slots
         alive = slots["life"] != FREE
         idle = self._program.idle_cores[slots["microservice"][alive]]
@@ -242,9 +242,9 @@ class EventCluster:
             contention=np.minimum(1.0, np.outer(s["cpu"], cpu**effects.delay_exponent)),
             delay_ms=effects.delay_ms,
             preemption_per_ms=effects.preemption_per_ms,
-            network=np.minimum(network, effects.network_limit),
+            network_wait=1.0 / (1.0 - np.minimum(network, effects.network_limit)) - 1.0,
             network_sensitivity=s["network"],
-            slow=np.maximum(1.0, utilisation[:, 0]),
+            speed=1.0 / np.maximum(1.0, utilisation[:, 0]),
         )
 
     def _reconcile(self, startup_s: float) -> None:
@@ -295,11 +295,9 @@ class EventCluster:
             free = np.array([len(slots)])
             episode.state = grow(episode.state, "slots")
             slots = episode.state.slots
-        version = slots["version"][free[0]]
         slots[free[0]] = np.zeros((), slots.dtype)
         slot = slots[free[0]]
         now_ms = float(episode.state.clock[NOW])
-        slot["version"] = version + 1
         slot["id"] = episode.next_id
         slot["created"] = now_ms
         slot["ready_at"] = now_ms + startup_s * 1e3
@@ -353,7 +351,7 @@ class EventCluster:
         state, slots = episode.state, episode.state.slots
         interval_s = end_s - episode.measured_s
         shape = episode.ready.shape
-        kernel.settle(state, episode.world, state.clock[NOW])
+        kernel.settle(state, state.clock[NOW])
         n = int(state.counters[OWN_SAMPLES])
         samples, mean, p95, of_microservice = own_latency(state.own_samples, n, *shape)
         fresh = samples > 0

@@ -8,12 +8,36 @@ from numba import njit
 
 
 @njit(cache=True)
-def percentile_sorted(values, q):
-    """Percentile of a sorted array by linear interpolation, as `np.percentile` does it."""
+def select(values, k):
+    """Move the value of rank k to place k, smaller ones before it and larger ones behind it (Hoare 1961)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[k]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < k:
+            low = i
+        if k < i:
+            high = j
+
+
+@njit(cache=True)
+def percentile(values, q):
+    """Percentile by linear interpolation, as `np.percentile` does it; reorders the values."""
     position = (len(values) - 1) * q
     below = int(position)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (values[above] - values[below]) * (position - below)
+    select(values, below)
+    if below + 1 == len(values):
+        return values[below]
+    return values[below] + (values[below + 1 :].min() - values[below]) * (position - below)
 
 
 @njit(cache=True)
@@ -40,13 +64,11 @@ def own_latency(samples, n, n_microservices, n_hosts):
     for group in range(n_groups):
         part = values[begin[group] : begin[group + 1]]
         if len(part) > 0:
-            part.sort()
             mean[group] = part.mean()
-            p95[group] = percentile_sorted(part, 0.95)
+            p95[group] = percentile(part, 0.95)
     for m in range(n_microservices):
         part = values[begin[m * n_hosts] : begin[(m + 1) * n_hosts]]
         if len(part) > 0:
-            part.sort()
-            of_microservice[m] = percentile_sorted(part, 0.95)
+            of_microservice[m] = percentile(part, 0.95)
     shape = (n_microservices, n_hosts)
     return count.reshape(shape), mean.reshape(shape), p95.reshape(shape), of_microservice

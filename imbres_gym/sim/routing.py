@@ -82,8 +82,8 @@ def build_routing(
     pool_weight = [weight[m, slots["host"][pool]] for m, pool in enumerate(pools)]
     ends = np.cumsum([0, *(len(pool) for pool in pools)])
     targets, cdfs = list(pools), [np.cumsum(w) for w in pool_weight]
-    low = np.zeros((len(pairs), len(slots)), np.int64)
-    high = np.zeros((len(pairs), len(slots)), np.int64)
+    low = np.zeros((len(pairs), len(slots)), np.int32)
+    high = np.zeros((len(pairs), len(slots)), np.int32)
     connections = np.zeros(len(pairs), np.int64)
     degree = np.zeros(len(slots))
     share = np.zeros((len(pairs), n_hosts, n_hosts))
@@ -119,9 +119,9 @@ def build_routing(
         routes=Routes(
             low=low,
             high=high,
-            pool_low=ends[:-1].copy(),
-            pool_high=ends[1:].copy(),
-            target=np.concatenate(targets).astype(np.int64),
+            pool_low=ends[:-1].astype(np.int32),
+            pool_high=ends[1:].astype(np.int32),
+            target=np.concatenate(targets).astype(np.uint32),
             cdf=np.concatenate(cdfs).astype(np.float64),
         ),
         connections=connections,

@@ -10,14 +10,17 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.executor import Executor, ProcessExecutor, use_one_thread
+from imbres_gym.evaluation.executor import Executor, ProcessExecutor, WorkerLost, use_one_thread
 from imbres_gym.evaluation.report import format_mean, format_spread
 from imbres_gym.evaluation.runner import EpisodeFailure, find_stored, run_tasks
 from imbres_gym.evaluation.statistics import Estimate, mean_interval
 from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask
+
+Measured = TypeVar("Measured")
 
 TUNING_SEEDS = (2000, 2001)
 """Seeds that settings are chosen on; no evaluation uses them."""
@@ -54,6 +57,25 @@ def run_episodes(tasks: Sequence[EpisodeTask], folder: Path, executor: Executor)
     if failures:
         raise SystemExit(f"{len(failures)} episodes failed; see {folder / 'failures'}")
     return results
+
+
+def measure_episodes(
+    tasks: Sequence[EpisodeTask], measure: Callable[[EpisodeTask], Measured], executor: Executor
+) -> list[Measured]:
+    """What `measure` makes of each task, in their order; nothing is kept for another call.
+
+    For measurements that no stored episode has. `measure` must be picklable and must not raise.
+
+    Raises:
+        SystemExit: a worker died.
+    """
+    measured: dict[int, Measured] = {}
+    for index, outcome in executor.run(measure, tasks):
+        if isinstance(outcome, WorkerLost):
+            raise SystemExit(f"{tasks[index].title}: its process died (exit code {outcome.exit_code})")
+        measured[index] = outcome
+        print(f"{tasks[index].title}: {len(measured)} of {len(tasks)} done", flush=True)
+    return [measured[index] for index in sorted(measured)]
 
 
 def _line(outcome: EpisodeResult | EpisodeFailure) -> str:

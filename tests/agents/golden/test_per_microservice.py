@@ -54,7 +54,7 @@ def test_nobody_leaves_the_bounds() -> None:
 
 
 def test_no_container_is_taken_that_would_leave_the_others_above_their_maximum_load() -> None:
-    # Removing one costs (6, 6): a tie that microservice 1 wins by its lighter load (4 < 6). With a maximum of 5 requests/s
+    # Removing one costs (6, 6): a tie that microservice 1 wins by its lighter load (4 < 6). With at most 5 requests/s
     # per container it needs 3 (12 / 2 = 6 > 5), and so does microservice 0 (12 / 1 > 5): nothing can be taken.
     assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, np.array([np.inf, 5.0])).tolist() == [1, 3]
     assert scale_microservices(-1, C, phi, RHO, EVEN, BOUNDS, np.array([5.0, 5.0])).tolist() == [2, 3]
