@@ -79,6 +79,7 @@ class PerformanceTable:
         self._curves: list[dict[Key, tuple[NDArray[np.float64], NDArray[np.float64]]]] = [{} for _ in range(count)]
         self._load_seen = np.zeros(count)
         self._cpu_seen = np.zeros(count)
+        self._ready_before: NDArray[np.int64] | None = None
         self._time_s = -math.inf
 
     def observe(self, observation: Observation) -> None:
@@ -94,6 +95,7 @@ class PerformanceTable:
         self._time_s = time_s
         for microservice in range(len(self._entries)):
             self._observe_microservice(observation, microservice)
+        self._ready_before = observation["ready"].copy()
 
     def _observe_microservice(self, observation: Observation, i: int) -> None:
         ready = observation["ready"][i].astype(np.float64)
@@ -107,7 +109,8 @@ class PerformanceTable:
         running = ready > 0
         mean_load = float(load[running].sum() / ready[running].sum())
         tail = float(observation["microservice_p95_ms"][i])
-        self.insert(i, interference[running].mean(axis=0), mean_load, tail)
+        if np.count_nonzero(running) > 1:  # of a single host it is the same sample as the host's own
+            self.insert(i, interference[running].mean(axis=0), mean_load, tail)
         for j in hosts:
             self.insert(i, interference[j], float(load[j] / ready[j]), float(observation["own_p95_ms"][i, j]))
 
@@ -121,9 +124,18 @@ class PerformanceTable:
     ) -> None:
         """Add the least interfered host to the estimate of the load at 50 % CPU utilisation without interference.
 
-        The paper does not say where that maximum comes from. CPU use is proportional to load, so the ratio of the
-        sums of both over all intervals so far estimates it online, without a profile.
+        The paper does not say where that maximum comes from. CPU use is taken to be proportional to load, so the ratio
+        of the sums of both over all intervals so far estimates it online, without a profile. What a container uses when
+        idle is not told apart: where it is a large share of the use, the estimate is too low.
         """
+        # CPU use is over the quota of all containers of the interval, starting and ending ones included; load is per
+        # ready container. The two go together only where no container came or went.
+        steady = observation["pending"][i, hosts] == 0
+        if self._ready_before is not None:
+            steady &= observation["ready"][i, hosts] == self._ready_before[i, hosts]
+        hosts = hosts[steady]
+        if hosts.size == 0:
+            return
         calmest = hosts[np.argmin(interference[hosts].mean(axis=1))]
         self._load_seen[i] += load[calmest]
         self._cpu_seen[i] += float(observation["cpu_utilisation"][i, calmest])

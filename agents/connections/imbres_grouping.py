@@ -22,7 +22,8 @@ class GroupingConnections:
 
     The budget of a pair is `connections_per_container * N_down`. The number of groups is the budget over N_down, as
     printed, and a group needs up to N_down + its size - 1 connections: in all up to budget + N_up, so the budget can
-    be exceeded by the number of upstream containers. The plan is made anew every control interval.
+    be exceeded by the number of upstream containers. Groups of one container, as with no more upstream containers than
+    groups and different latencies, are fully connected. The plan is made anew every control interval.
 
     Attributes:
         table: the performance table that predicts latency; a controller hands its own to all tiers.

@@ -26,7 +26,8 @@ class ImbresLoad:
     """Shifts load from slow to fast hosts until the containers of a microservice are equally fast.
 
     Args:
-        eta: learning rate (0, inf); the paper's 0.2.
+        eta: learning rate (0, inf); the paper's 0.2. A step overshoots for good where latency rises more than 2 / eta
+            times as fast as load (relative changes; near saturation). The paper's constant is kept, without damping.
         statistic: what is equalised: the mean own latency of a control interval, or its p95. The paper does not say
             which; the mean is the default because the p95 of five seconds is noisy.
         floor: least load per container, as a share of the balanced one (0-1). The paper has none, but a host without

@@ -65,6 +65,8 @@ class HorizontalPodAutoscaler:
             for index in range(len(self._wanted)):
                 current = int(observation["wanted"][index])
                 ready, ignored = self._metrics.pods(index, time_s)
+                # Replicas that no host has room for are in no table; in Kubernetes they are pending pods.
+                ignored = max(ignored, current - len(ready))
                 desired = desired_replicas(current, ready, ignored, self._target)
                 self._wanted[index] = self._stabilise(index, current, desired, time_s)
         return self._wanted.copy()

@@ -106,14 +106,14 @@ class ImbresScaling:
         dR = scale_application(R, L, info.sla_ms * self._safety, W, self._last, self._steps, limits)
         self._last = Measured(P=W / R, L=L)
         bounds = (info.min_replicas, info.max_replicas)
+        w_max = np.full(count, np.inf)
+        if self._maximum_load:
+            w_max = np.array([self.table.maximum_load_rps(i) for i in range(count)])
         if self._criterion == "random":
-            wanted = scale_at_random(dR, C, self._rng, bounds)
+            wanted = scale_at_random(dR, C, self._rng, rho, bounds, w_max)
         else:
             alpha = imbalance_index(observation) if self._criterion == "imbalance" else np.ones(count)
             interference = _interference(observation)
-            w_max = np.full(count, np.inf)
-            if self._maximum_load:
-                w_max = np.array([self.table.maximum_load_rps(i) for i in range(count)])
             wanted = scale_microservices(
                 dR, C, lambda i, w: self.table.latency_ms(i, interference[i], w), rho, alpha, bounds, w_max
             )

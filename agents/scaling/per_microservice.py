@@ -44,7 +44,8 @@ def scale_microservices(
 ) -> Ints:
     """Algorithm 3: hand out (or take back) dR containers one by one, each where it matters most (least).
 
-    With a heap only the chosen microservice is looked at again: O(dR log M).
+    With a heap only the chosen microservice is looked at again: O(dR log M). As printed, latencies count alike whether
+    or not a microservice is on the critical path, and interference stays as measured while containers are handed out.
 
     Args:
         dR: containers to add (> 0) or to remove (< 0).
@@ -59,7 +60,8 @@ def scale_microservices(
             Without it, a microservice of two containers loses one as soon as its table has only seen light loads.
 
     Returns:
-        (M,) int64 containers; fewer than |dR| are changed only if all microservices are at their bounds.
+        (M,) int64 containers; fewer than |dR| are changed only if all microservices are at their bounds, or, in scaling
+        in, at their maximum load.
     """
     C = C.copy()
     f = 1 if dR > 0 else -1  # line 2
@@ -73,7 +75,7 @@ def scale_microservices(
         return -G, -f * w, i
 
     def eligible(i: int) -> bool:
-        return _can_change(C[i], f, bounds) and (f > 0 or rho[i] <= w_max[i] * (C[i] - 1))
+        return _can_change(i, C, f, rho, bounds, w_max)
 
     heap = [entry(i) for i in range(len(C)) if eligible(i)]
     heapq.heapify(heap)
@@ -88,25 +90,29 @@ def scale_microservices(
     return C
 
 
-def scale_at_random(dR: int, C: Ints, rng: np.random.Generator, bounds: tuple[int, int]) -> Ints:
+def scale_at_random(
+    dR: int, C: Ints, rng: np.random.Generator, rho: Floats, bounds: tuple[int, int], w_max: Floats
+) -> Ints:
     """The ablation "Random" of section 6.4: every container goes to (or comes from) a random microservice.
 
     Args:
         dR: containers to add (> 0) or to remove (< 0).
         C: (M,) containers now.
         rng: source of randomness.
-        bounds: least and largest count of a microservice.
+        rho, bounds, w_max: as for `scale_microservices`, so that only the criterion differs.
     """
     C = C.copy()
     f = 1 if dR > 0 else -1
     for _ in range(abs(dR)):
-        eligible = [i for i in range(len(C)) if _can_change(C[i], f, bounds)]
+        eligible = [i for i in range(len(C)) if _can_change(i, C, f, rho, bounds, w_max)]
         if not eligible:
             break
         C[rng.choice(eligible)] += f
     return C
 
 
-def _can_change(count: int, f: int, bounds: tuple[int, int]) -> bool:
-    """Whether a microservice may go from `count` to `count + f` containers; below its least count it may only grow."""
-    return count < bounds[1] if f > 0 else count > max(bounds[0], 1)
+def _can_change(i: int, C: Ints, f: int, rho: Floats, bounds: tuple[int, int], w_max: Floats) -> bool:
+    """Whether microservice i may gain (f = 1) or lose (f = -1) a container; below its least count it may only gain."""
+    if f > 0:
+        return bool(C[i] < bounds[1])
+    return bool(C[i] > max(bounds[0], 1) and rho[i] <= w_max[i] * (C[i] - 1))

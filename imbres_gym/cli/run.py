@@ -92,9 +92,11 @@ class Dashboard:
 
     def update(self, interval: Interval) -> None:
         """Take in one control interval."""
+        from imbres_gym.evaluation.recorder import class_percentiles
+
         telemetry = interval.telemetry
         self._latest = interval
-        self._p95_ms.append(float(telemetry.e2e_ms[:, 2].max()))
+        self._p95_ms.append(float(class_percentiles(telemetry, 95).max()))
         self._containers.append(float(interval.containers))
         self._workload_rps.append(float(telemetry.workload_rps.sum()))
         self._slow += int(telemetry.slow.sum())

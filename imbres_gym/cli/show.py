@@ -107,12 +107,13 @@ def _add_call(application: Application, call: Call, parent: Tree) -> None:
 def unloaded_ms(application: Application, call: Call) -> float:
     """Mean latency of one call without load or interference, seen by the callee [ms].
 
-    Own CPU, then per stage the longest child with its RPC overhead, repeated and weighted by its probability. The
+    Own CPU inside the span, then per stage the longest child with its RPC overhead, repeated and weighted by its probability. The
     longest mean stands for the mean of the longest, so that parallel stages come out a little short.
     """
     if call.target in application.stores:
         return application.stores[call.target].operations[call.operation]
-    latency = application.microservices[call.target].operations[call.operation].cpu_ms
+    operation = application.microservices[call.target].operations[call.operation]
+    latency = operation.cpu_ms * application.span_share
     for stage in call.stages:
         latency += max((_child_ms(application, child) for child in stage), default=0.0)
     return latency

@@ -16,6 +16,9 @@ from numba import njit
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
+SOURCES = ("compiled", "container", "kernel", "program", "random", "spans", "state", "tournament")
+"""Modules whose code or constants end up in the event loop."""
+
 OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
 
 inlined: Decorator = njit(forceinline=True, **OPTIONS)
@@ -26,7 +29,7 @@ def entry(function: Callable[..., Any]) -> Any:
     """A function that Python calls; its machine code is cached on disk.
 
     Numba's cache only looks at the file of the function itself, and would keep what was inlined from a file that has
-    changed since: its stamp is replaced by one of all files of the engine.
+    changed since: its stamp is replaced by one of all `SOURCES`.
     """
     dispatcher = njit(cache=True, **OPTIONS)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
@@ -36,8 +39,8 @@ def entry(function: Callable[..., Any]) -> Any:
 
 
 def _stamp() -> str:
-    """A digest of the source code of the engine."""
+    """A digest of the source code of the event loop."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in SOURCES:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()

@@ -33,8 +33,8 @@ from scripts.experiments.runs import (  # noqa: E402
 )
 from scripts.experiments.tuning import Knob, Tuned, tune, tuning_table  # noqa: E402
 
-TARGETS = Knob("target", (0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
-SAFETIES = Knob("safety", (0.6, 0.7, 0.8, 0.9, 1.0))
+TARGETS = Knob("target", (0.7, 0.6, 0.5, 0.4, 0.3, 0.2))
+SAFETIES = Knob("safety", (1.0, 0.9, 0.8, 0.7, 0.6))
 TUNED_NAMES = {"imbres": "imbres-tuned"}
 """Names of tuned agents that are also run as they are."""
 

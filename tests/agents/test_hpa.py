@@ -95,6 +95,13 @@ def test_an_old_container_that_lost_readiness_counts(info: ClusterInfo) -> None:
     assert wanted.tolist() == [16]
 
 
+def test_replicas_that_no_host_has_room_for_count_as_pending(info: ClusterInfo) -> None:
+    policy = started(info)
+    # 10 of 20 run, at 80 %: with 10 at 0 % it would be 40 %, so the direction would turn: 20 stay, after 300 s too.
+    wanted = [int(policy.scale(at(info, float(t), 0.8, count=10, wanted=20))[0]) for t in range(5, 400, 5)]
+    assert wanted[2:] == [20] * len(wanted[2:])
+
+
 def test_without_any_ready_container_nothing_changes(info: ClusterInfo) -> None:
     policy = started(info)
     observation = at(info, 15.0, 0.8)

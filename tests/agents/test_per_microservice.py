@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from agents.scaling.per_microservice import Floats, Ints, Latency, scale_at_random, scale_microservices
 
 BOUNDS = (1, 12)
+NO_LOAD = np.zeros(3)
+NO_LIMIT = np.full(3, np.inf)
 
 
 def naive(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats) -> Ints:
@@ -61,8 +63,14 @@ def test_only_the_chosen_microservice_is_looked_at_again() -> None:
 
 def test_random_selection_spreads_evenly_and_stays_within_bounds() -> None:
     rng = np.random.default_rng(7)
-    grown = scale_at_random(3000, np.ones(3, np.int64), rng, (1, 5000))
+    grown = scale_at_random(3000, np.ones(3, np.int64), rng, NO_LOAD, (1, 5000), NO_LIMIT)
     # Binomial with mean 1000 and deviation 26: four deviations.
     assert np.all(np.abs(grown - 1001) < 104)
-    assert scale_at_random(100, np.ones(3, np.int64), rng, (1, 4)).tolist() == [4, 4, 4]
-    assert scale_at_random(-100, np.full(3, 9), rng, (2, 9)).tolist() == [2, 2, 2]
+    assert scale_at_random(100, np.ones(3, np.int64), rng, NO_LOAD, (1, 4), NO_LIMIT).tolist() == [4, 4, 4]
+    assert scale_at_random(-100, np.full(3, 9), rng, NO_LOAD, (2, 9), NO_LIMIT).tolist() == [2, 2, 2]
+    # 6 requests/s need two containers of at most 3 requests/s.
+    assert scale_at_random(-100, np.full(3, 9), rng, np.array([6.0, 6.0, 0.0]), (1, 9), np.full(3, 3.0)).tolist() == [
+        2,
+        2,
+        1,
+    ]

@@ -42,6 +42,26 @@ def test_maximum_load_comes_from_the_least_interfered_host() -> None:
     assert table.maximum_load_rps(0) == pytest.approx(25.0)
 
 
+def test_maximum_load_is_not_learnt_while_containers_come_and_go() -> None:
+    info = make_info(microservices=1, hosts=1)
+    table = PerformanceTable(info)
+    # 40 requests/s at 25 % CPU in every interval; only the first and the last have the containers of the one before.
+    intervals = [(4, 0), (4, 2), (6, 0), (3, 0), (3, 0)]
+    for step, (ready, pending) in enumerate(intervals, start=1):
+        table.observe(
+            make_observation(
+                info,
+                [[ready]],
+                time_s=[5.0 * step],
+                pending=[[pending]],
+                load_rps=[[40.0]],
+                cpu_utilisation=[[0.25]],
+            )
+        )
+    # 40 / 4 and 40 / 3 requests/s at 0.25 each: half the quota at (10 + 13.3) / 0.5 * 0.5.
+    assert table.maximum_load_rps(0) == pytest.approx(40 / 4 + 40 / 3)
+
+
 def test_between_two_loads_latency_is_interpolated() -> None:
     table = table_with_maximum_20()
     table.insert(0, CALM, 4.0, 10.0)
@@ -114,6 +134,17 @@ def test_hosts_are_learnt_apart() -> None:
     assert table.latency_ms(0, [0.1] * 4, 10.0) == pytest.approx(15.0)
     # The microservice as a whole: interference 0.4, load 28 / 4.
     assert table.latency_ms(0, [0.4] * 4, 7.0) == pytest.approx(50.0)
+
+
+def test_on_a_single_host_an_interval_is_one_sample() -> None:
+    info = make_info(microservices=1)
+    table = PerformanceTable(info)
+    for step, p95 in (1, 20.0), (2, 30.0):
+        table.observe(
+            make_observation(info, [[2, 0]], time_s=[5.0 * step], own_p95_ms=[[p95, 0.0]], microservice_p95_ms=[p95])
+        )
+    # 20 + 0.3 (30 - 20); learnt twice, as the host and as the microservice, it would be 25.1.
+    assert table.latency_ms(0, [0.3] * 4, 10.0) == pytest.approx(23.0)
 
 
 def test_an_interval_is_learnt_once() -> None:
