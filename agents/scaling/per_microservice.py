@@ -99,7 +99,10 @@ def scale_at_random(
         dR: containers to add (> 0) or to remove (< 0).
         C: (M,) containers now.
         rng: source of randomness.
-        rho, bounds, w_max: as for `scale_microservices`, so that only the criterion differs.
+        rho: (M,) calls/s to each microservice.
+        bounds: least and largest count of a microservice.
+        w_max: (M,) load that one container can support [1/s]; the same guard as in Algorithm 3, so that only the
+            criterion differs.
     """
     C = C.copy()
     f = 1 if dR > 0 else -1
