@@ -54,6 +54,12 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
     }
 
 
+def class_p95_ms(telemetry: Telemetry) -> NDArray[np.float64]:
+    """p95 of the E2E latency of each request class (C,) [ms]; a failed request counts as `FAILED_MS`."""
+    pairs = zip(telemetry.latencies_ms, telemetry.failed, strict=True)
+    return np.array([tail_latency(latencies, int(failed), 95.0) for latencies, failed in pairs])
+
+
 def load_variance(telemetry: Telemetry) -> float:
     """Imbalance of load [-], >= 0: variance of the requests/s per ready container over its mean squared.
 

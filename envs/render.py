@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from envs.metrics import class_p95_ms
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
@@ -15,7 +16,7 @@ class Moment(NamedTuple):
 
     time_s: float
     p95_ms: float
-    """Of the worst request class."""
+    """Of the worst request class; a failed request is as slow as can be."""
     containers: int
     """That exist, pending ones included."""
     workload_rps: float
@@ -41,7 +42,7 @@ class Renderer:
         """Note one control interval, if this mode draws curves."""
         if self._mode in {"human", "rgb_array"}:
             containers = int(telemetry.ready.sum() + telemetry.pending.sum())
-            p95_ms = float(telemetry.e2e_ms[:, 2].max())
+            p95_ms = float(class_p95_ms(telemetry).max())
             self._history.append(Moment(telemetry.time_s, p95_ms, containers, float(telemetry.workload_rps.sum())))
 
     def render(self, telemetry: Telemetry, info: ClusterInfo, observation: Observation) -> Any:

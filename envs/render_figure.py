@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from envs.metrics import class_p95_ms
 from envs.render import Moment
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
@@ -113,7 +114,7 @@ def paint(figure: Figure, telemetry: Telemetry, info: ClusterInfo, history: Sequ
 
 
 def _headline(figure: Figure, telemetry: Telemetry, info: ClusterInfo) -> None:
-    p95_ms = float(telemetry.e2e_ms[:, 2].max())
+    p95_ms = float(class_p95_ms(telemetry).max())
     meets = p95_ms <= info.sla_ms
     pending = int(telemetry.pending.sum())
     figure.text(0.02, 0.955, f"{telemetry.time_s:.0f} s", fontsize=17, fontweight="bold", va="center")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from envs.metrics import class_p95_ms
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
@@ -28,7 +29,7 @@ def render_text(telemetry: Telemetry, info: ClusterInfo, observation: Observatio
 
 
 def _summary(telemetry: Telemetry, info: ClusterInfo, observation: Observation) -> list[str]:
-    p95_ms = telemetry.e2e_ms[:, 2]
+    p95_ms = class_p95_ms(telemetry)
     worst = int(p95_ms.argmax())
     verdict = "meets" if p95_ms[worst] <= info.sla_ms else "BREAKS"
     pending = int(telemetry.pending.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from imbres_gym.cli import app
+from imbres_gym.cli.errors import clear_errors
 from imbres_gym.cli.run import sparkline
 from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT, METRICS
 
@@ -130,11 +132,38 @@ def test_an_output_folder_that_cannot_be_written_is_said_at_once(scenario: str, 
     assert f"--out {tmp_path / 'file'}: cannot be written to" in result.output
 
 
+def test_two_agents_that_would_share_their_files_are_refused(scenario: str, tmp_path: Path) -> None:
+    for file, name in (("one.yaml", "k=1"), ("two.yaml", "k:1")):
+        (tmp_path / file).write_text(yaml.safe_dump({"name": name}))
+    result = call("compare", scenario, "--agents", f"{tmp_path / 'one.yaml'},{tmp_path / 'two.yaml'}")
+    assert result.exit_code == 2
+    assert "two of the agents are called 'k_1' in file names" in result.output
+
+
+def test_a_full_disk_ends_with_one_clear_message(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("imbres_gym.evaluation.runner.save_episode", full)
+    result = call("compare", scenario, "--agents", "static", "--seeds", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "cannot write the results: [Errno 28] No space left on device" in result.output
+    assert "--resume" in result.output
+
+
+def test_what_an_agent_could_not_open_is_no_full_disk() -> None:
+    with pytest.raises(FileNotFoundError), clear_errors(""):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "weights.zip")
+
+
 def test_compare_writes_everything_and_gives_the_same_numbers_again(scenario: str, tmp_path: Path) -> None:
     options = ("--agents", "static", "--seeds", "2", "--workers")
     first = call("compare", scenario, *options, "2", "--out", tmp_path / "a")
     assert first.exit_code == 0, first.output
     assert str(tmp_path / "a" / "summary.json") in first.output
+    assert f"imbres-gym run static {scenario}\n" in first.output
     assert len(list((tmp_path / "a" / "episodes").iterdir())) == 2
     assert len(list((tmp_path / "a" / "figures").glob("*.png"))) == 3
     # One log per episode, one for the figures, one for the hyperparameters.
@@ -167,6 +196,41 @@ def test_run_shows_and_keeps_the_episode(scenario: str, tmp_path: Path) -> None:
         assert word in result.output
     assert [p.name for p in (tmp_path / "run" / "episodes").iterdir()] == ["tiny.static.seed-7.npz"]
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+ABSURD_AGENT = """
+class AbsurdAgent:
+    def __init__(self, info, *, seed):
+        pass
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return "whatever", None
+"""
+
+
+def test_a_warm_up_may_be_left_out(scenario: str, tmp_path: Path) -> None:
+    result = call("run", "static", scenario, "--out", tmp_path / "run", "--duration", "20s", "--warmup", "0s")
+    assert result.exit_code == 0, result.output
+    assert "After a warm-up of 0 s" in result.output
+
+
+def test_illegal_actions_are_said(scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "absurd.py").write_text(ABSURD_AGENT)
+    (tmp_path / "absurd.yaml").write_text(yaml.safe_dump({"name": "absurd", "agent": "absurd:AbsurdAgent"}))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = call("run", tmp_path / "absurd.yaml", scenario, "--out", tmp_path / "run", "--duration", "20s")
+    assert result.exit_code == 0, result.output
+    # All of proportions, connections and replicas, in each of three steps.
+    assert "9 parts of its actions were illegal" in result.output
+
+
+def test_the_live_table_fits_eighty_columns(scenario: str, tmp_path: Path) -> None:
+    command = ("run", "static", scenario, "--out", str(tmp_path / "run"), "--duration", "5m")
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert "…" not in result.output
+    # The table ends its last line, also where there is no terminal.
+    assert not [line for line in result.output.splitlines() if line.startswith("╰") and not line.endswith("╯")]
 
 
 def group_ends(group: int, within_s: float) -> bool:
@@ -239,6 +303,11 @@ def test_show_an_application(scenario: str, tmp_path: Path) -> None:
     back = next(line for line in result.output.splitlines() if line.strip().startswith("back "))
     # 2 calls and 2 ms of CPU per request: 0.2 cores at 100 requests/s, one container of 0.5 cores at 50 %.
     assert back.split() == ["back", "2.00", "200", "2.00", "0.20", "0.5", "1"]
+
+
+def test_no_load_is_shown_as_no_load(scenario: str, tmp_path: Path) -> None:
+    result = call("show", tmp_path / "tiny-app.yaml", "--workload", "0")
+    assert "expected load at 0 requests/s" in result.output
 
 
 def test_show_a_scenario_and_its_yaml(scenario: str) -> None:

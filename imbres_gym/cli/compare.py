@@ -59,11 +59,12 @@ def compare(
             _split(agents),
             seeds,
             duration_s=duration_seconds(duration, "--duration"),
-            warmup_s=duration_seconds(warmup, "--warmup"),
+            warmup_s=duration_seconds(warmup, "--warmup", may_be_zero=True),
             engine=engine,
         )
         prepare_folder(out, resume)
-        failed = _run_and_report(tasks, find_stored(out, tasks) if resume else Stored({}, []), workers, out)
+        example = shlex.join(["imbres-gym", "run", _split(agents)[0], scenarios[0]])
+        failed = _run_and_report(tasks, find_stored(out, tasks) if resume else Stored({}, []), workers, out, example)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -83,11 +84,12 @@ def _split(names: str) -> list[str]:
     return split
 
 
-def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | None, out: Path) -> bool:
+def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | None, out: Path, example: str) -> bool:
     """Run what is missing with a progress bar, then write and print the summary; says whether anything failed."""
     import os
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -103,7 +105,7 @@ def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | Non
 
     console = Console(highlight=False)
     for reason in stored.rejected:
-        console.print(f"[yellow]not reused, runs again:[/yellow] {reason}")
+        console.print(f"[yellow]not reused, runs again:[/yellow] {escape(reason)}")
     if stored.results:
         console.print(f"{len(stored.results)} of {len(tasks)} episodes are finished already")
     columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -119,7 +121,7 @@ def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | Non
     if results:
         with console.status("writing figures and TensorBoard logs"):
             written = write_outputs(out, results, failures)
-        _conclude(console, written, out, tasks[0])
+        _conclude(console, written, out, example)
     if failures:
         console.print(f"[red]{len(failures)} of {len(tasks)} episodes failed;[/red] see {out / 'failures'}")
     return bool(failures)
@@ -134,14 +136,16 @@ def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
     if not isinstance(outcome, EpisodeResult):
         return f"[red]failed:[/red] {escape(outcome.title)}: {escape(outcome.message)}"
     settled = outcome.metrics["settled"]
+    illegal = int(outcome.series["illegal_actions"].sum())
+    note = f" [yellow]{illegal} parts of its actions were illegal[/yellow]" if illegal else ""
     return (
-        f"[green]done[/green] {outcome.scenario} [bold]{outcome.agent}[/bold] seed {outcome.seed}: "
+        f"[green]done[/green] {escape(outcome.scenario)} [bold]{escape(outcome.agent)}[/bold] seed {outcome.seed}: "
         f"{settled['containers']:.1f} containers, p95 {settled['p95_ms']:.0f} ms (SLA {outcome.sla_ms:g}), "
-        f"{settled['sla_violation']:.0%} of windows violated [dim]in {outcome.wall_s:.1f} s[/dim]"
+        f"{settled['sla_violation']:.0%} of windows violated [dim]in {outcome.wall_s:.1f} s[/dim]{note}"
     )
 
 
-def _conclude(console: Console, written: Written, out: Path, example: EpisodeTask) -> None:
+def _conclude(console: Console, written: Written, out: Path, example: str) -> None:
     """The table, where everything is, and what to look at next."""
     from imbres_gym.evaluation.report import rich_tables
 
@@ -149,7 +153,10 @@ def _conclude(console: Console, written: Written, out: Path, example: EpisodeTas
         console.print(table)
     repeated = any(len(row.seeds) > 1 for row in written.rows)
     shown = "Means over the seeds ± 95 % interval" if repeated else "One seed, so without intervals"
-    console.print(f"{shown}, after the warm-up; fewer containers at few violations is better.\n")
+    console.print(
+        f"{shown}, after the warm-up. p50, p95 and p99 are of all requests together; a window is above the SLA if the "
+        "p95 of any request class is. Fewer containers at few violations is better.\n"
+    )
     lines = [
         f"  summary   {written.summary}, {written.table}",
         f"  figures   {out / 'figures'}",
@@ -158,5 +165,5 @@ def _conclude(console: Console, written: Written, out: Path, example: EpisodeTas
     ]
     lines += [f"  load, capacity and SLA over time   {figure}" for figure in written.figures[:1]]
     lines.append(f"  every curve                        tensorboard --logdir {written.tensorboard}")
-    lines.append(f"  one agent, live                    imbres-gym run {example.agent_name} {example.scenario_name}")
-    console.print("\n".join(lines), soft_wrap=True)
+    lines.append(f"  one agent, live                    {example}")
+    console.print("\n".join(lines), soft_wrap=True, markup=False)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 import typer
+
+CANNOT_WRITE = 1
+"""Exit code: the disk is full, or was made read-only."""
 
 WRONG_INPUT = 2
 """Exit code: the command line or a configuration file is wrong."""
@@ -14,15 +18,18 @@ INTERRUPTED = 130
 """Exit code: Ctrl-C (128 + SIGINT)."""
 
 
+_NO_MORE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
 @contextlib.contextmanager
 def clear_errors(on_interrupt: str) -> Iterator[None]:
-    """Turn wrong input and Ctrl-C into a message on standard error and an exit code.
+    """Turn wrong input, a full disk and Ctrl-C into a message on standard error and an exit code.
 
     Args:
-        on_interrupt: what to tell the user after Ctrl-C.
+        on_interrupt: what to tell the user after Ctrl-C, or a full disk.
 
     Raises:
-        typer.Exit: with `WRONG_INPUT` or `INTERRUPTED`.
+        typer.Exit: with `WRONG_INPUT`, `CANNOT_WRITE` or `INTERRUPTED`.
     """
     from imbres_gym.config import ConfigError
 
@@ -31,12 +38,17 @@ def clear_errors(on_interrupt: str) -> Iterator[None]:
     except ConfigError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(WRONG_INPUT) from None
+    except OSError as error:
+        if error.errno not in _NO_MORE_WRITING:
+            raise  # not expected: its traceback says more
+        typer.secho(f"Error: cannot write the results: {error}. {on_interrupt}", fg="red", err=True)
+        raise typer.Exit(CANNOT_WRITE) from None
     except KeyboardInterrupt:
         typer.secho(f"\nInterrupted. {on_interrupt}", fg="yellow", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def duration_seconds(text: str | None, option: str) -> float | None:
+def duration_seconds(text: str | None, option: str, may_be_zero: bool = False) -> float | None:
     """Seconds of "90s", "30m" or "1h"; None stays None.
 
     Raises:
@@ -47,6 +59,8 @@ def duration_seconds(text: str | None, option: str) -> float | None:
 
     if text is None:
         return None
+    if may_be_zero and text.strip() in {"0", "0s", "0m", "0h"}:
+        return 0.0
     try:
         return parse_duration(text)
     except ValueError as error:

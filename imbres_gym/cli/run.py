@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from imbres_gym.evaluation.task import EpisodeTask
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_HISTORY = 60
+_HISTORY = 48
+"""Intervals in a curve: as many as fit a terminal of 80 columns."""
 
 
 def run(
@@ -49,7 +50,7 @@ def run(
             [agent],
             1,
             duration_s=duration_seconds(duration, "--duration"),
-            warmup_s=duration_seconds(warmup, "--warmup"),
+            warmup_s=duration_seconds(warmup, "--warmup", may_be_zero=True),
             engine=engine,
         )
         prepare_folder(out, resume=True)
@@ -67,13 +68,20 @@ def _play(task: EpisodeTask, out: Path) -> None:
 
     console = Console(highlight=False)
     dashboard = Dashboard(task)
-    with Live(console=console, refresh_per_second=8, get_renderable=dashboard.render):
-        result = run_episode(task, dashboard.update)
+    try:
+        with Live(console=console, refresh_per_second=8, get_renderable=dashboard.render):
+            result = run_episode(task, dashboard.update)
+    finally:
+        if not console.is_terminal:
+            console.line()  # elsewhere the live table does not end its last line
     path = episode_path(out, task)
     save_episode(result, path)
     write_logs([result], out / "tensorboard")
     console.print(*rich_tables(summarise([result])))
     console.print(f"After a warm-up of {task.warmup_s:g} s; ran in {result.wall_s:.1f} s.\n")
+    illegal = int(result.series["illegal_actions"].sum())
+    if illegal:
+        console.print(f"[yellow]{illegal} parts of its actions were illegal,[/yellow] and repaired or ignored.\n")
     console.print(f"  episode      {path}", soft_wrap=True)
     console.print(f"  every curve  tensorboard --logdir {out / 'tensorboard'}", soft_wrap=True)
 
@@ -109,8 +117,8 @@ class Dashboard:
 
         task, latest = self._task, self._latest
         table = Table(box=box.ROUNDED, show_header=False, title=task.title, title_justify="left", min_width=72)
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
+        table.add_column(style="dim", no_wrap=True, min_width=11)
+        table.add_column(justify="right", no_wrap=True, min_width=9)
         table.add_column(no_wrap=True)
         if latest is None:
             table.add_row("starting", "", "building the cluster (compiled on first use)")
@@ -121,7 +129,7 @@ class Dashboard:
         share = self._slow / self._requests if self._requests else 0.0
         table.add_row("time", f"{latest.telemetry.time_s:.0f} s", f"{_bar(done)} {done:.0%}")
         table.add_row("p95", f"[{colour}]{p95:.0f} ms[/]", f"[{colour}]{sparkline(self._p95_ms, 2 * sla)}[/]")
-        table.add_row("SLA", f"{sla:.0f} ms", f"half the height above; {share:.1%} of all requests slower or failed")
+        table.add_row("SLA", f"{sla:.0f} ms", f"half the height above; {share:.1%} slower or failed")
         table.add_row("containers", f"{latest.containers}", sparkline(self._containers))
         table.add_row("workload", f"{self._workload_rps[-1]:.0f} rps", sparkline(self._workload_rps))
         table.add_row("capacity", f"{latest.capacity_rps:.0f} rps", "estimate, at 50 % CPU of the bottleneck")

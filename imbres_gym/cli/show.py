@@ -39,7 +39,8 @@ def show(
         kind = _kind_of(name)
         if kind == "applications":
             application = load_application(name)
-            _print_yaml(application) if yaml else _show_application(application, workload or 1000.0, console)
+            rate = 1000.0 if workload is None else workload
+            _print_yaml(application) if yaml else _show_application(application, rate, console)
         elif kind == "scenarios":
             scenario = load_scenario(name)
             _print_yaml(scenario) if yaml else _show_scenario(scenario, workload, console)
@@ -107,8 +108,8 @@ def _add_call(application: Application, call: Call, parent: Tree) -> None:
 def unloaded_ms(application: Application, call: Call) -> float:
     """Mean latency of one call without load or interference, seen by the callee [ms].
 
-    Own CPU inside the span, then per stage the longest child with its RPC overhead, repeated and weighted by its probability. The
-    longest mean stands for the mean of the longest, so that parallel stages come out a little short.
+    Own CPU inside the span, then per stage the longest child with its RPC overhead, repeated and weighted by its
+    probability. The longest mean stands for the mean of the longest, so that parallel stages come out a little short.
     """
     if call.target in application.stores:
         return application.stores[call.target].operations[call.operation]

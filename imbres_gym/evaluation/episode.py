@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.agent import Agent, make_agent
+from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.metrics import Recording, cut_windows, episode_metrics, latency_quantiles
 from imbres_gym.evaluation.recorder import Interval, Recorder
 from imbres_gym.evaluation.task import EpisodeTask
@@ -68,15 +70,27 @@ def run_episode(task: EpisodeTask, on_interval: Callable[[Interval], None] | Non
     options: dict[str, Any] = {"scenario": task.scenario}
     if task.agent.scaling_interval_s is not None:
         options["scaling_interval_s"] = task.agent.scaling_interval_s
-    env = gym.make(task.environment, disable_env_checker=True, **options)
+    with _blaming(task):
+        env = gym.make(task.environment, disable_env_checker=True, **options)
     try:
         cluster_info = env.unwrapped.cluster_info  # type: ignore[attr-defined]
-        agent = make_agent(task.agent, cluster_info, task.seed)
+        with _blaming(task):
+            agent = make_agent(task.agent, cluster_info, task.seed)
         recorder = Recorder(task.scenario)
         _play(env, agent, task.seed, recorder, on_interval)
     finally:
         env.close()
     return _judge(task, recorder, tuple(cluster_info.microservices), started)
+
+
+@contextlib.contextmanager
+def _blaming(task: EpisodeTask) -> Iterator[None]:
+    """Say which agent a configuration error is about: of several, and of the scenario that is read already."""
+    try:
+        yield
+    except ConfigError as error:
+        start = f"agent {task.agent_name!r}"
+        raise ConfigError(str(error) if str(error).startswith(start) else f"{start}: {error}") from error
 
 
 def _play(

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, TypeVar
@@ -145,7 +145,16 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
-    """The life of a worker: one item after another until the parent hangs up."""
+    """The life of a worker: one item after another until the parent hangs up, or is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             connection.send(function(connection.recv()))
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its parent was killed: nobody is left to take the result."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -166,7 +166,7 @@ def _draw_latency_over_time(axis: Axes, episode: EpisodeResult) -> None:
     axis.fill_between([], [], [], color=_VIOLATION, alpha=0.18, lw=0, label="window above SLA")
     for start, end in zip(windows["start_s"][windows["violated"]], windows["end_s"][windows["violated"]], strict=True):
         axis.axvspan(float(_minutes(start)), float(_minutes(end)), color=_VIOLATION, alpha=0.18, lw=0)
-    axis.set_ylabel("E2E p95 [ms]")
+    axis.set_ylabel("p95 of the slowest class [ms]" if len(episode.classes) > 1 else "E2E p95 [ms]")
 
 
 def _step(episode: EpisodeResult) -> str:
@@ -230,11 +230,13 @@ def draw_latency(episodes: Sequence[EpisodeResult]) -> Figure:
     figure = _new_figure(11.0, 4.0)
     body, tail = figure.subplots(1, 2)
     everything = np.concatenate([episode.quantiles_ms for episode in episodes])
-    positive = everything[everything > 0.0]
-    grid = np.geomspace(positive.min(), positive.max(), 600) if positive.size else np.array([1.0, 2.0])
+    fastest, slowest = float(everything.min()), float(everything.max())
+    # Wider than the data, so that even requests that all failed, and so are all alike, make a curve.
+    sla_ms = episodes[0].sla_ms
+    grid = np.geomspace(max(0.9 * min(fastest, sla_ms), 0.01), 1.1 * max(slowest, sla_ms), 600)
     for index, (agent, runs) in enumerate(_by_agent(episodes).items()):
         share = np.mean([_share_below(grid, run.quantiles_ms) for run in runs], axis=0)
-        style = {"color": _colour(index), "ls": _LINES[index % len(_LINES)], "lw": 1.8, "label": agent}
+        style = {"color": _colour(index), "ls": _line(index), "lw": 1.8, "label": agent}
         body.plot(grid, 100.0 * share, **style)
         tail.plot(grid, np.where(share < 1.0 - 1e-5, 100.0 * (1.0 - share), np.nan), **style)
     for axis in (body, tail):
@@ -252,7 +254,7 @@ def draw_latency(episodes: Sequence[EpisodeResult]) -> Figure:
     tail.set_ylim(1e-3, 110.0)
     body.text(episodes[0].sla_ms, 3.0, f" SLA {episodes[0].sla_ms:g} ms", color=_VIOLATION, fontsize=8.5, va="bottom")
     body.legend(loc="upper left")
-    figure.suptitle(f"{episodes[0].scenario}: distribution of the E2E latency", color=_INK)
+    figure.suptitle(f"{episodes[0].scenario}: E2E latency of all requests after the warm-up", color=_INK)
     return figure
 
 
@@ -263,3 +265,8 @@ def _share_below(grid: NDArray[np.float64], quantiles_ms: NDArray[np.float64]) -
 
 def _colour(index: int) -> str:
     return _AGENT_COLOURS[index % len(_AGENT_COLOURS)]
+
+
+def _line(index: int) -> str:
+    """A line style that the agent of the same colour does not have."""
+    return _LINES[(index + index // len(_AGENT_COLOURS)) % len(_LINES)]

@@ -29,6 +29,7 @@ class Interval:
         reward_parts: by name.
         decision_ms: wall-clock time of the decision, "total" and of the agent's tiers if it says so.
         metrics: the environment's own scalars.
+        illegal_actions: parts of the action that were illegal, and so repaired or ignored.
     """
 
     telemetry: Telemetry
@@ -37,6 +38,7 @@ class Interval:
     reward_parts: dict[str, float]
     decision_ms: dict[str, float]
     metrics: dict[str, float]
+    illegal_actions: int
 
     @property
     def containers(self) -> int:
@@ -90,6 +92,7 @@ class Recorder:
             reward_parts={name: float(value) for name, value in info.get("reward_parts", {}).items()},
             decision_ms=decision_ms,
             metrics={name: float(value) for name, value in info["metrics"].items()},
+            illegal_actions=_illegal(info.get("illegal_actions", {})),
         )
         self._intervals.append(interval)
         return interval
@@ -114,9 +117,9 @@ class Recorder:
         """One row per control interval (T of them; C request classes, M microservices).
 
         `time_s`, `interval_s`, `containers`, `connections`, `capacity_rps`, `reward` (T,); `workload_rps`, `requests`,
-        `failed`, `slow`, `p50_ms`, `p95_ms`, `p99_ms` (T, C), see `class_percentiles`; `replicas` (T, M), ready or
-        starting;
-        `decision_ms/TIER`, `reward/PART` and `metrics/NAME` (T,), NaN where an interval had none.
+        `failed`, `slow`, `p50_ms`, `p95_ms`, `p99_ms` (T, C), see `class_percentiles`; `illegal_actions` (T,);
+        `replicas` (T, M), ready or starting; `decision_ms/TIER`, `reward/PART` and `metrics/NAME` (T,), NaN where an
+        interval had none.
         """
         measured = [interval.telemetry for interval in self._intervals]
         series: dict[str, NDArray[Any]] = {
@@ -130,6 +133,7 @@ class Recorder:
             "requests": np.array([t.requests for t in measured]),
             "failed": np.array([t.failed for t in measured]),
             "slow": np.array([t.slow for t in measured]),
+            "illegal_actions": np.array([interval.illegal_actions for interval in self._intervals]),
             "replicas": np.array([(t.ready + t.pending).sum(axis=1) for t in measured]),
         }
         for percentile in (50, 95, 99):
@@ -138,6 +142,11 @@ class Recorder:
         series.update(_columns("reward", [interval.reward_parts for interval in self._intervals]))
         series.update(_columns("metrics", [interval.metrics for interval in self._intervals]))
         return series
+
+
+def _illegal(counts: Mapping[str, int]) -> int:
+    """Of one step; an environment also says the "total" since its reset."""
+    return sum(int(count) for kind, count in counts.items() if kind != "total")
 
 
 def _columns(prefix: str, rows: list[dict[str, float]]) -> dict[str, NDArray[np.float64]]:

@@ -142,12 +142,13 @@ def rich_tables(rows: Sequence[Row]) -> list[Table]:
     tables: dict[str, Table] = {}
     for row in rows:
         if row.scenario not in tables:
-            title = f"[bold]{row.scenario}[/bold]  SLA: p95 <= {row.sla_ms:g} ms"
+            title = f"[bold]{row.scenario}[/bold]  SLA: p95 of every request class <= {row.sla_ms:g} ms"
             table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
             table.title_style = ""
-            table.add_column("agent", style="bold", no_wrap=True)
+            # Where the terminal is narrow, names are broken: a broken number would be another number.
+            table.add_column("agent", style="bold", overflow="fold")
             for heading in _NARROW_COLUMNS.values():
-                table.add_column(heading, justify="right", overflow="fold")
+                table.add_column(heading, justify="right", no_wrap=True)
             tables[row.scenario] = table
         cells = []
         for name in _COLUMNS:

@@ -76,6 +76,9 @@ def run_tasks(
 ) -> tuple[list[EpisodeResult], list[EpisodeFailure]]:
     """Run every task that is not stored; write each episode into `folder` as it comes.
 
+    The first seed of every scenario and agent runs first, so that what is wrong shows early, and what is stopped has
+    something of each.
+
     Args:
         tasks: the episodes.
         folder: output folder; episodes go to `episodes/`, tracebacks of failed ones to `failures/`.
@@ -91,7 +94,7 @@ def run_tasks(
     """
     results = dict(stored or {})
     failures: list[EpisodeFailure] = []
-    missing = [index for index in range(len(tasks)) if index not in results]
+    missing = sorted((i for i in range(len(tasks)) if i not in results), key=lambda i: tasks[i].seed)
     with closing(executor.run(attempt, [tasks[index] for index in missing])) as outcomes:
         for position, outcome in outcomes:
             task = tasks[missing[position]]

@@ -120,6 +120,8 @@ def plan_tasks(
     labels = [config.name if _is_path(name) else name for name, config in zip(agents, configs, strict=True)]
     _refuse_duplicates([name for name, _ in loaded], "scenarios")
     _refuse_duplicates(labels, "agents")
+    _refuse_duplicates([slug(name) for name, _ in loaded], "scenarios", " in file names")
+    _refuse_duplicates([slug(label) for label in labels], "agents", " in file names")
     return [
         EpisodeTask(name, scenario, label, config, seed, _warmup(warmup_s, scenario), environment)
         for name, scenario in loaded
@@ -137,10 +139,10 @@ def _label(reference: str) -> str:
     return Path(reference).stem if _is_path(reference) else reference
 
 
-def _refuse_duplicates(names: list[str], what: str) -> None:
+def _refuse_duplicates(names: list[str], what: str, where: str = "") -> None:
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
-        raise ConfigError(f"two of the {what} are called {double[0]!r}; give each a name of its own, once")
+        raise ConfigError(f"two of the {what} are called {double[0]!r}{where}; give each a name of its own, once")
 
 
 def _warmup(warmup_s: float | None, scenario: Scenario) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import METRICS
+from imbres_gym.evaluation.task import slug
 
 _E2E = ("p50_ms", "p95_ms", "p99_ms")
-_CLUSTER = ("containers", "connections", "capacity_rps")
+_CLUSTER = ("containers", "connections", "capacity_rps", "illegal_actions")
 
 
 def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
@@ -22,7 +24,7 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
 
     - `e2e/p50_ms`, `e2e/p95_ms`, `e2e/p99_ms`: the slowest request class; with several classes also `.../CLASS`;
     - `e2e/sla_ms`, `e2e/slow_share`, `e2e/failed_share`: the target; shares of the requests that ended [0-1];
-    - `cluster/containers`, `connections`, `workload_rps`, `capacity_rps`;
+    - `cluster/containers`, `connections`, `workload_rps`, `capacity_rps`, `illegal_actions`;
     - every other scalar of the environment's `info["metrics"]`: latencies (`_ms`) and violations as `e2e/NAME`, the
       rest as `cluster/NAME`;
     - `replicas/MICROSERVICE`;
@@ -38,7 +40,7 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
     for name in ("slow", "failed"):
         count = series[name].sum(axis=1)
         tags[f"e2e/{name}_share"] = np.divide(count, ended, out=np.full(len(ended), np.nan), where=ended > 0)
-    tags.update({f"cluster/{name}": series[name] for name in _CLUSTER})
+    tags.update({f"cluster/{name}": series[name] for name in _CLUSTER if name in series})
     tags["cluster/workload_rps"] = series["workload_rps"].sum(axis=1)
     tags.update({f"replicas/{name}": series["replicas"][:, i] for i, name in enumerate(result.microservices)})
     tags["reward/total"] = series["reward"]
@@ -61,7 +63,7 @@ def write_logs(results: Sequence[EpisodeResult], folder: Path, figures: Sequence
     """
     hyperparameters = [_hyperparameters(result) for result in results]
     for result, options in zip(results, hyperparameters, strict=True):
-        _write_episode(result, options, folder / result.scenario / result.agent / f"seed-{result.seed}")
+        _write_episode(result, options, folder / result.scenario / slug(result.agent) / f"seed-{result.seed}")
     if results:
         _write_overview(sorted({name for options in hyperparameters for name in options}), folder)
     if figures:
@@ -127,7 +129,9 @@ def _write_figures(figures: Sequence[Path], folder: Path) -> None:
 
     with _Log(folder) as log:
         for path in figures:
-            image = Summary.Image(encoded_image_string=path.read_bytes())
+            png = path.read_bytes()
+            width, height = struct.unpack(">II", png[16:24])
+            image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
             log.add(Summary(value=[Summary.Value(tag=path.stem, image=image)]))
 
 

@@ -12,7 +12,7 @@ not say whether containers of different microservices are pooled, so there are t
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ Floats = NDArray[np.float64]
 
 FEWEST_CONTAINERS = 5
 READINGS = ("each microservice", "all, relative", "all, as they are")
+SHIFTING, BALANCED = "load-shifting", "static"
 PAPER = {"interference": 0.87, "load": -0.62}
 """For Social Network; what own latency is correlated with -> coefficient."""
 
@@ -53,7 +54,6 @@ class Settings:
     """What is run; the defaults are the experiment."""
 
     scenario: str = "social-network/high-strict"
-    agent: str = "load-shifting"
     iterations: int = 20
     seeds: int = 5
 
@@ -81,14 +81,17 @@ def experiment(settings: Settings, out: Path, executor: Executor) -> str:
     """Run every seed; write the figure to `out`; returns the report (Markdown)."""
     scenario = load_scenario(settings.scenario, trace_sampling=1.0)
     scenario = load_scenario(scenario, duration=(settings.iterations + 1) * scenario.control_interval_s)
-    agent = load_agent_config(settings.agent)
     tasks = [
-        EpisodeTask(scenario.name, scenario, settings.agent, agent, seed, warmup_s=0.0)
+        EpisodeTask(scenario.name, scenario, agent, load_agent_config(agent), seed, warmup_s=0.0)
+        for agent in (SHIFTING, BALANCED)
         for seed in evaluation_seeds(settings.seeds)
     ]
     measured = measure_episodes(tasks, measure, executor)
-    coefficients = np.array([item.coefficients for item in measured])
-    _draw(coefficients, out / "correlations.png")
+    coefficients = {
+        agent: np.array([item.coefficients for item in measured if item.result.agent == agent])
+        for agent in (SHIFTING, BALANCED)
+    }
+    _draw(coefficients[SHIFTING], out / "correlations.png")
     results = [item.result for item in measured]
     return "\n\n".join([_table(coefficients), run_time(results)]) + "\n"
 
@@ -147,17 +150,17 @@ def spearman(x: Floats, y: Floats) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _table(coefficients: Floats) -> str:
-    """Coefficients (seeds, iterations, readings, 2) averaged over iterations, and those of the first one."""
-    rows: dict[str, list[str]] = defaultdict(list)
+def _table(coefficients: Mapping[str, Floats]) -> str:
+    """Of agent -> coefficients (seeds, iterations, readings, 2): means of iterations, and single iterations."""
+    rows = []
     for column, (name, paper) in enumerate(PAPER.items()):
         for index, reading in enumerate(READINGS):
-            values = coefficients[:, :, index, column]
-            averaged = number(mean_interval(np.nanmean(values, axis=1).tolist(), (-1.0, 1.0)))
-            single = [number(mean_interval(values[:, at].tolist(), (-1.0, 1.0))) for at in (0, -1)]
-            rows[f"{name}, {reading}"] = [averaged, *single, f"{paper:.2f}"]
-    header = ["own latency with", "mean of the iterations", "iteration 1", "last iteration", "paper"]
-    return table(header, [[name, *cells] for name, cells in rows.items()])
+            shifting, balanced = (coefficients[agent][:, :, index, column] for agent in (SHIFTING, BALANCED))
+            means = [np.nanmean(shifting, axis=1), shifting[:, 0], shifting[:, -1], np.nanmean(balanced, axis=1)]
+            cells = [number(mean_interval(values.tolist(), (-1.0, 1.0))) for values in means]
+            rows.append([f"{name}, {reading}", *cells, f"{paper:.2f}"])
+    header = ["own latency with", "shifting, mean", "iteration 1", "last iteration", "balanced, mean", "paper"]
+    return table(header, rows)
 
 
 def _draw(coefficients: Floats, path: Path) -> None:
@@ -170,7 +173,8 @@ def _draw(coefficients: Floats, path: Path) -> None:
         axis.axhline(paper, color="#333333", lw=1.0, ls="--", label="paper, mean of the iterations")
         axis.set_ylim(-1.0, 1.0)
         axis.set_xlabel("iteration (5 s)")
-        axis.set_ylabel(f"rank correlation, own latency with {name}")
+        axis.set_ylabel(f"own latency with {name}")
+        axis.set_title("Spearman's rank correlation", fontsize=10)
     axes[0, 0].legend(frameon=False, fontsize=8)
     save(figure, path)
 

@@ -74,11 +74,13 @@ class Measured:
         result: of the evaluation.
         load: (n,) mean requests/s of each container over their mean.
         cpu: (n,) mean CPU use of each container as a share of its quota.
+        swing: standard deviation over time of the load proportion of a host [0-1], mean over hosts.
     """
 
     result: EpisodeResult
     load: NDArray[np.float64]
     cpu: NDArray[np.float64]
+    swing: float
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,13 @@ def measure(task: EpisodeTask, microservice: str) -> Measured:
     index = task.scenario.application.microservice_names.index(microservice)
     load: dict[int, list[float]] = defaultdict(list)
     cpu: dict[int, list[float]] = defaultdict(list)
+    proportions: list[NDArray[np.float64]] = []
 
     def collect(interval: Interval) -> None:
         telemetry = interval.telemetry
         if telemetry.time_s <= task.warmup_s:
             return
+        proportions.append(telemetry.proportions[index])
         for row in np.flatnonzero(telemetry.container_microservice == index):
             container = int(telemetry.container_id[row])
             load[container].append(float(telemetry.container_rps[row]))
@@ -111,7 +115,12 @@ def measure(task: EpisodeTask, microservice: str) -> Measured:
 
     result = run_episode(task, collect)
     mean_load = np.array([np.mean(values) for values in load.values()])
-    return Measured(result, mean_load / mean_load.mean(), np.array([np.mean(values) for values in cpu.values()]))
+    return Measured(
+        result,
+        load=mean_load / mean_load.mean(),
+        cpu=np.array([np.mean(values) for values in cpu.values()]),
+        swing=float(np.std(proportions, axis=0).mean()),
+    )
 
 
 def experiment(settings: Settings, out: Path, executor: Executor) -> str:
@@ -187,6 +196,8 @@ def _table(measured: Sequence[Measured]) -> str:
                 number(mean_interval([100.0 * float((item.load < IDLE).mean()) for item in mine]), 1),
                 number(mean_interval([float(item.load.max()) for item in mine])),
                 number(mean_interval([100.0 * float(item.cpu.max()) for item in mine]), 0),
+                number(mean_interval([100.0 * item.swing for item in mine]), 1),
+                _extremes([item.result.metrics["settled"]["p95_ms"] for item in mine]),
             ]
         )
     header = [
@@ -198,8 +209,14 @@ def _table(measured: Sequence[Measured]) -> str:
         f"containers with < {IDLE:.0%} of the mean load, %",
         "highest load / mean",
         "highest CPU, % of quota",
+        "swing of proportions, points",
+        "p95 of the seeds, ms",
     ]
     return table(header, lines)
+
+
+def _extremes(values: Sequence[float]) -> str:
+    return f"{min(values):.0f} - {max(values):.0f}"
 
 
 def _draw(measured: Sequence[Measured], settings: Settings, path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,10 @@ import pytest
 from fake_cluster import tiny_scenario
 
 from envs.base import MicroserviceEnv
+from envs.metrics import class_p95_ms
+from envs.render import Renderer
+from envs.render_text import render_text
+from imbres_gym.observation import FAILED_MS
 
 
 def shown(mode: str | None, steps: int = 2, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -34,6 +39,21 @@ def test_the_text_has_a_cell_for_each_microservice_and_host() -> None:
     load, p95_ms = inner.telemetry.load_rps[1, 1], inner.telemetry.own_p95_ms[1, 1]
     left = next(line for line in lines if line.startswith("left"))
     assert left.rstrip().endswith(f"{load:.0f}/s {p95_ms:.1f} ms x1")
+
+
+def test_a_step_where_a_tenth_of_the_requests_fails_breaks_the_sla() -> None:
+    env = shown("ansi")
+    inner = env.unwrapped
+    assert isinstance(inner, MicroserviceEnv)
+    fine = inner.telemetry
+    failing = replace(fine, latencies_ms=(np.full(90, 1.0),), failed=np.array([10]))
+    assert class_p95_ms(failing).tolist() == [FAILED_MS]
+    text = render_text(failing, inner.cluster_info, inner.observation)
+    assert "E2E p95 10000.0 ms" in text
+    assert "BREAKS the SLA" in text
+    renderer = Renderer("rgb_array")
+    renderer.record(failing)
+    assert renderer._history[0].p95_ms == FAILED_MS
 
 
 def test_the_text_shows_pending_containers_and_empty_hosts() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from imbres_gym.agent import AgentConfig
+from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.scenario import Scenario, validate
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
@@ -87,6 +90,7 @@ class FakeCluster(gym.Env[Any, Any]):
             "telemetry": telemetry,
             "metrics": {"load_variance": 0.25, "p95_ms": 1.0},
             "reward_parts": {"resource": -1.0, "violation": -0.5},
+            "illegal_actions": {"load": 2, "replicas": 1, "total": 300},
         }
         over = self._time_s >= self.scenario.duration
         return {"time_s": np.array([self._time_s], np.float32)}, -1.5, False, over, info
@@ -151,11 +155,24 @@ class RaisingAgent(SteadyAgent):
         return 9, state
 
 
+class PickyAgent(SteadyAgent):
+    """Cannot be built."""
+
+    def __init__(self, info: ClusterInfo, *, seed: int) -> None:
+        raise ConfigError("load: cannot be so")
+
+
 class DyingAgent(SteadyAgent):
     """Takes its whole process down."""
 
     def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[int, Any]:
         os._exit(3)
+
+
+def note_and_sleep(file: str) -> None:
+    """Write down the own process id, then take for ever."""
+    Path(file).write_text(str(os.getpid()))
+    time.sleep(600.0)
 
 
 gym.register("fake/Cluster-v0", entry_point=FakeCluster, disable_env_checker=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -12,10 +13,13 @@ import pytest
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.comparison import prepare_folder, write_outputs
 from imbres_gym.evaluation.episode import EpisodeResult, run_episode
+from imbres_gym.evaluation.figures import draw_latency
 from imbres_gym.evaluation.metrics import METRICS
 from imbres_gym.evaluation.report import markdown_table, rich_tables, summarise
 from imbres_gym.evaluation.runner import EpisodeFailure
-from imbres_gym.evaluation.tensorboard import scalars
+from imbres_gym.evaluation.statistics import Estimate
+from imbres_gym.evaluation.tensorboard import scalars, write_logs
+from imbres_gym.observation import FAILED_MS
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,32 @@ def test_tables_name_every_agent_and_metric(results: list[EpisodeResult]) -> Non
     assert len(table.columns) == 1 + len(METRICS)
 
 
+def test_no_number_is_broken_on_a_narrow_terminal(results: list[EpisodeResult]) -> None:
+    from rich.console import Console
+
+    slow = [replace(result, agent="a-name-that-is-far-too-long-for-this") for result in results[:3]]
+    rows = summarise(slow)
+    huge = Estimate(123456.0, 23456.0, 223456.0)
+    rows = [replace(row, metrics={**row.metrics, "p99_ms": huge}) for row in rows]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*rich_tables(rows))
+    assert "123,456" in console.export_text()
+
+
+def test_requests_that_all_failed_make_a_curve(results: list[EpisodeResult]) -> None:
+    failed = replace(results[0], quantiles_ms=np.full_like(results[0].quantiles_ms, FAILED_MS))
+    body, tail = draw_latency([failed]).axes
+    x, y = body.lines[0].get_data()
+    assert float(np.interp(0.99 * FAILED_MS, x, y)) == 0.0
+    assert float(np.interp(1.01 * FAILED_MS, x, y)) == 100.0
+    assert np.nanmax(tail.lines[0].get_ydata()) == 100.0
+
+
+def test_a_dozen_agents_can_be_told_apart(results: list[EpisodeResult]) -> None:
+    body, _ = draw_latency([replace(results[0], agent=f"agent {index}") for index in range(12)]).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in body.lines[:12]}) == 12
+
+
 def test_figures_are_drawn_for_every_scenario(results: list[EpisodeResult], tmp_path: Path) -> None:
     renamed = [replace(result, scenario="tiny/other") for result in results[:1]]
     # A window in which requests waited and none ended has an infinite p95.
@@ -92,6 +122,14 @@ def test_tensorboard_reads_the_curves_the_metrics_and_the_figures(results: list[
     images = EventAccumulator(str(written.tensorboard / "figures"))
     images.Reload()
     assert len(images.Tags()["images"]) == 3
+    (image,) = images.Images("tiny--fake.latency")
+    assert (image.width, image.height) == (1650, 600)
+
+
+def test_no_name_of_an_agent_leads_out_of_the_log_folder(results: list[EpisodeResult], tmp_path: Path) -> None:
+    write_logs([replace(results[0], agent="../../../out")], tmp_path / "logs")
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert len(list((tmp_path / "logs" / "tiny" / "fake").iterdir())) == 1
 
 
 def test_the_environment_cannot_overwrite_an_exact_tag(results: list[EpisodeResult]) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -73,10 +77,58 @@ def test_finished_episodes_are_kept_and_only_the_others_run_again(tmp_path: Path
     assert episode_path(tmp_path, tasks[0]).stat().st_mtime_ns == written
 
 
+def test_the_first_seed_of_every_agent_runs_first(tmp_path: Path) -> None:
+    tasks = [fakes.task(seed, name=name) for name in ("one", "two") for seed in (1000, 1001)]
+    ran: list[str] = []
+
+    def on_finished(outcome: EpisodeResult | EpisodeFailure) -> None:
+        assert isinstance(outcome, EpisodeResult)
+        ran.append(f"{outcome.agent} {outcome.seed}")
+
+    results, _ = run_tasks(tasks, tmp_path, ProcessExecutor(1), on_finished)
+    assert ran == ["one 1000", "two 1000", "one 1001", "two 1001"]
+    assert [f"{r.agent} {r.seed}" for r in results] == ["one 1000", "one 1001", "two 1000", "two 1001"]
+
+
 def test_an_option_that_the_agent_does_not_know_stops_everything(tmp_path: Path) -> None:
     tasks = [fakes.task(1000, replica=9), fakes.task(1001)]
     with pytest.raises(ConfigError, match=r"agent 'steady': options: .*replica"):
         run(tasks, tmp_path, 1)
+
+
+def test_a_configuration_error_names_the_agent(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^agent 'picky': load: cannot be so"):
+        run([fakes.task(1000, "PickyAgent", "picky")], tmp_path, 1)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, evaluation_fakes as fakes\n"
+        "from imbres_gym.evaluation.executor import ProcessExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    list(ProcessExecutor(1).run(fakes.note_and_sleep, [sys.argv[1]]))\n"
+    )
+    (tmp_path / "parent.py").write_text(code)
+    note = tmp_path / "pid"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(note)], env=environment)
+    deadline = time.monotonic() + 60.0
+    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker = int(note.read_text())
+    parent.kill()
+    parent.wait()
+    while is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(worker)
+
+
+def is_running(process: int) -> bool:
+    try:
+        # A process that has ended stays as a zombie until somebody asks for its exit code.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_stopping_early_ends_the_workers(tmp_path: Path) -> None:
