@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from agents.performance_table import LatencyTable, PerformanceTable
 from imbres_gym.action import encode_connections
@@ -184,7 +185,18 @@ def _construct(tier: str, factory: Any, keywords: dict[str, Any], *arguments: An
     for key in keywords:
         if key not in known and not takes_any:
             raise ConfigError(f"{tier}: {key}: unknown option of {factory.__name__}; {nearest(key, known)}")
+    keywords = {key: _checked(factory, tier, key, value) for key, value in keywords.items()}
     try:
         return factory(*arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{tier}: {error}") from error
+
+
+def _checked(factory: Any, tier: str, key: str, value: Any) -> Any:
+    """The value of an option as its annotation in the constructor wants it."""
+    constructor = factory.__init__ if inspect.isclass(factory) else factory
+    hint = get_type_hints(constructor).get(key, Any)
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{tier}: {key}: {error.errors()[0]['msg']} (got {value!r})") from None

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from envs.measured import ComparableTelemetry
 from envs.metrics import step_metrics
 from envs.render import RENDER_MODES, Renderer
 from envs.reward import RewardWeights, make_weights, reward_bounds, reward_parts, weighted_sum
@@ -72,7 +71,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._weights = make_weights(reward_weights)
         self._renderer = Renderer(render_mode)
         self._started = False
-        self._telemetry: ComparableTelemetry | None = None
+        self._telemetry: Telemetry | None = None
         self._observation: Observation = {}
         self._illegal_total = 0
         self._use(*self._build(scenario))
@@ -212,10 +211,10 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         return self._see(self._cluster.advance(self.cluster_info.control_interval_s))
 
     def _see(self, telemetry: Telemetry) -> Telemetry:
-        self._telemetry = ComparableTelemetry.of(telemetry)
-        self._observation = self._observer.observe(self._telemetry)
-        self._renderer.record(self._telemetry)
-        return self._telemetry
+        self._telemetry = telemetry
+        self._observation = self._observer.observe(telemetry)
+        self._renderer.record(telemetry)
+        return telemetry
 
     def _copy_of_observation(self) -> Observation:
         # Callers may write into what they get; the policies and wrappers still need the original.

@@ -84,9 +84,9 @@ def find_config(kind: str, reference: str | Path) -> Path:
     shipped = config_root() / kind / f"{reference}.yaml"
     if shipped.is_file():
         return shipped
-    raise ConfigError(
-        f"there is no {kind.removesuffix('s')} {str(reference)!r}; {nearest(str(reference), available(kind))}"
-    )
+    inside = [name for name in available(kind) if name.startswith(f"{reference}/")]
+    hint = f"there are {', '.join(inside)}" if inside else nearest(str(reference), available(kind))
+    raise ConfigError(f"there is no {kind.removesuffix('s')} {str(reference)!r}; {hint}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -66,6 +66,6 @@ def load_object(path: str, key: str = "policy") -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{key}: {path!r}: {error}; is the package installed?") from None
+        raise ConfigError(f"{key}: {path!r}: {error}; is the package installed, or its folder on PYTHONPATH?") from None
     except AttributeError:
         raise ConfigError(f"{key}: {module_name!r} has no {name!r}") from None

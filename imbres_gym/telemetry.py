@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class Telemetry:
         ready, pending: (M, H) int64 containers.
         wanted: (M,) int64 replicas wanted.
         interference: (H, 4) utilisation of CPU, memory bandwidth, network, LLC by everything on the host [0-1].
-        e2e_ms: (C, 4) mean, p50, p95, p99 of the E2E latency of requests that ended.
+        e2e_ms: (C, 4) mean, p50, p95, p99 of the E2E latency of requests that ended without failure.
         requests: (C,) int64 requests that ended; failed ones included.
         failed: (C,) int64 of them rejected, in error or past their deadline.
         slow: (C,) int64 of them slower than the SLA, failed ones included.
@@ -138,3 +138,17 @@ class Telemetry:
     connection_churn: int
     pair_share: Floats
     spans: NDArray[np.void]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers are the same, bit for bit; NaN equals NaN."""
+        if not isinstance(other, Telemetry):
+            return NotImplemented
+        return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+
+
+def _same(mine: object, theirs: object) -> bool:
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
+    if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
+        return mine.dtype == theirs.dtype and mine.shape == theirs.shape and mine.tobytes() == theirs.tobytes()
+    return mine == theirs

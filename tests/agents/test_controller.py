@@ -163,6 +163,7 @@ def test_replicas_are_kept_within_the_clusters_bounds() -> None:
     ("change", "message"),
     [
         ({"load": {**LOAD, "etta": 0.1}}, "load: etta: unknown option of ImbresLoad; did you mean 'eta'"),
+        ({"load": {**LOAD, "eta": "lots"}}, "load: eta: Input should be a valid number"),
         ({"load": {**LOAD, "eta": -1.0}}, "load: eta: -1.0 must be > 0"),
         ({"load": {**LOAD, "eta": "fast"}}, "load: "),
         ({"load": {"eta": 0.1}}, "load: policy: missing"),
