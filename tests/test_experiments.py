@@ -67,6 +67,7 @@ def test_figure_4a(tiny: str, tmp_path: Path, executor: InProcess) -> None:
         scenarios=(tiny,),
         knobs={"hpa-full": TARGETS, "ls-fc": TARGETS},
         fixed=("imbres",),
+        unlimited=("imbres-unlimited",),
         tuning_s=60.0,
         duration_s=60.0,
         warmup_s=30.0,
@@ -75,7 +76,7 @@ def test_figure_4a(tiny: str, tmp_path: Path, executor: InProcess) -> None:
     report = figure_4a.experiment(settings, tmp_path / "out", executor)
     assert "ls-fc against hpa-full" in report and "imbres against ls-fc" in report
     summary = json.loads((tmp_path / "out" / "evaluation" / "summary.json").read_text(encoding="utf-8"))
-    assert {row["agent"] for row in summary["results"]} == {"hpa-full", "ls-fc", "imbres"}
+    assert {row["agent"] for row in summary["results"]} == {"hpa-full", "ls-fc", "imbres", "imbres-unlimited"}
 
 
 def test_load_per_container(tiny: str, tmp_path: Path, executor: InProcess) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.connections.clustering import kmeans_1d
-from agents.connections.matching import join, match
+from agents.connections.matching import match
 from agents.containers import Containers, container_shares, ready_containers
 from agents.performance_table import LatencyTable, PerformanceTable
 from imbres_gym.observation import Observation
@@ -49,12 +49,12 @@ class GroupingConnections:
             if upstream not in group:
                 latency_ms = self._predict(observation, upstream, up, proportions[upstream])
                 group[upstream] = kmeans_1d(latency_ms, self._info.connections_per_container)
-            plan[pair] = connect_groups(
-                up,
+            plan[pair] = match(
+                up.ids,
                 container_shares(up, proportions[upstream]),
-                group[upstream],
-                down,
+                down.ids,
                 container_shares(down, proportions[downstream]),
+                group[upstream],
             )
         return ConnectionPlan(plan)
 
@@ -69,28 +69,3 @@ class GroupingConnections:
             if host not in of_host:
                 of_host[host] = self.table.latency_ms(microservice, observation["interference"][host], load * share)
         return np.array([of_host[host] for host in containers.hosts.tolist()])
-
-
-def connect_groups(
-    up: Containers,
-    up_share: NDArray[np.float64],
-    group: NDArray[np.int64],
-    down: Containers,
-    down_share: NDArray[np.float64],
-) -> Links:
-    """Match every group with all downstream containers.
-
-    Args:
-        up: N_up upstream containers.
-        up_share: (N_up,) share of the upstream microservice's load of each.
-        group: (N_up,) label of the group of each.
-        down: N_down downstream containers.
-        down_share: (N_down,) share of the downstream microservice's load of each.
-    """
-    parts: list[Links] = []
-    for label in np.unique(group):
-        members = group == label
-        # Within a group the shares are normalised; a group without any load is treated as balanced.
-        share = up_share[members] if up_share[members].sum() > 0.0 else np.ones(int(members.sum()))
-        parts.append(match(up.ids[members], share, down.ids, down_share))
-    return join(parts)

@@ -21,45 +21,53 @@ def match(
     upstream_share: NDArray[np.float64],
     downstream: NDArray[np.int64],
     downstream_share: NDArray[np.float64],
+    group: NDArray[np.int64] | None = None,
 ) -> Links:
-    """Connect one group of upstream containers so that all downstream containers receive their shares of its calls.
+    """Connect each group of upstream containers so that all downstream containers receive their shares of its calls.
 
     Upstream containers in falling order of share meet downstream containers in rising order of share: the strongest
     upstream container serves the weakest downstream one. Two pointers walk along both and each step connects the pair
-    at the pointers with what is left of both; what is left is not sorted again. At most n_up + n_down - 1 links.
+    at the pointers with what is left of both; what is left is not sorted again. At most n_up + n_down - 1 links for a
+    group of n_up containers.
 
     Args:
-        upstream: (n_up,) ids of the group.
-        upstream_share: (n_up,) share of the group's calls that each sends; any positive scale.
+        upstream: (N_up,) ids.
+        upstream_share: (N_up,) share of the calls that each sends; only ratios within a group matter, and a group
+            without any load is treated as balanced.
         downstream: (n_down,) ids.
         downstream_share: (n_down,) share of the calls that each is to receive; any positive scale.
+        group: (N_up,) label of each one's group; all are one group if None.
 
     Returns:
         Links whose weights are shares of the upstream container's own calls (they sum to 1 for each).
     """
-    up_order = np.lexsort((upstream, -upstream_share))
+    labels = np.zeros(len(upstream), np.int64) if group is None else np.unique(group, return_inverse=True)[1]
+    up_order = np.lexsort((upstream, -upstream_share, labels))
     down_order = np.lexsort((downstream, downstream_share))
-    sent = np.maximum(upstream_share[up_order] / upstream_share.sum(), MIN_SHARE)
+    sent = _normalised(upstream_share[up_order], labels[up_order])
     received = downstream_share[down_order]
-    # Both rows of shares are laid side by side on [0, 1]. Every piece between two neighbouring ends belongs to one
-    # container of each side: these are the steps of the two pointers, without their rounding errors.
-    up_ends = np.cumsum(sent) / sent.sum()
-    down_ends = np.cumsum(received) / received.sum()
+    # Group g lies on [g, g + 1], and there both rows of shares side by side. Every piece between two neighbouring ends
+    # belongs to one container of each side: these are the steps of the two pointers, without their rounding errors.
+    groups = np.arange(int(labels.max()) + 1)
+    up_ends = np.cumsum(sent)
+    down_ends = (groups[:, None] + np.cumsum(received) / received.sum()).ravel()
     ends = np.sort(np.concatenate([up_ends, down_ends]))
     starts = np.concatenate([[0.0], ends[:-1]])
     kept = ends - starts > TOLERANCE
     middle = (starts[kept] + ends[kept]) / 2.0
     up = np.minimum(np.searchsorted(up_ends, middle), len(up_ends) - 1)
-    down = np.minimum(np.searchsorted(down_ends, middle), len(down_ends) - 1)
+    down = np.minimum(np.searchsorted(down_ends, middle), len(down_ends) - 1) % len(downstream)
     piece = ends[kept] - starts[kept]
     weight = piece / np.bincount(up, piece, minlength=len(up_ends))[up]
     return Links(upstream[up_order][up], downstream[down_order][down], weight)
 
 
-def join(parts: list[Links]) -> Links:
-    """The links of several groups as one."""
-    return Links(
-        np.concatenate([part.upstream for part in parts]),
-        np.concatenate([part.downstream for part in parts]),
-        np.concatenate([part.weight for part in parts]),
-    )
+def _normalised(share: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Shares that sum to 1 in every group, none below `MIN_SHARE` of the load of its group."""
+    total = np.bincount(labels, share)
+    members = np.bincount(labels)
+    loaded = (total > 0.0)[labels]
+    sent = np.where(loaded, share / np.where(loaded, total[labels], 1.0), 1.0 / members[labels])
+    sent = np.maximum(sent, MIN_SHARE)
+    normalised: NDArray[np.float64] = sent / np.bincount(labels, sent)[labels]
+    return normalised

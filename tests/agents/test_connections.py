@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.connections.clustering import kmeans_1d
 from agents.connections.full import FullConnections
-from agents.connections.imbres_grouping import GroupingConnections, connect_groups
+from agents.connections.imbres_grouping import GroupingConnections
 from agents.connections.matching import MIN_SHARE, match
 from agents.connections.random_k import RandomConnections
 from agents.containers import Containers, container_shares, ready_containers
@@ -58,9 +58,8 @@ def test_every_group_delivers_the_shares(data: st.DataObject) -> None:
     sent = np.array(data.draw(shares))
     wanted = np.array(data.draw(shares))
     label = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(sent), max_size=len(sent))))
-    up = Containers(np.arange(len(sent)), np.zeros(len(sent), np.int64))
-    down = Containers(100 + np.arange(len(wanted)), np.zeros(len(wanted), np.int64))
-    links = connect_groups(up, sent, label, down, wanted)
+    down = 100 + np.arange(len(wanted))
+    links = match(np.arange(len(sent)), sent, down, wanted, label)
     for group in np.unique(label):
         members = np.flatnonzero(label == group)
         if sent[members].sum() < 1e-3:
@@ -68,7 +67,7 @@ def test_every_group_delivers_the_shares(data: st.DataObject) -> None:
         keep = np.isin(links.upstream, members)
         part = Links(links.upstream[keep], links.downstream[keep], links.weight[keep])
         result = received(part, by_id(members, sent[members]))
-        for container, share in by_id(down.ids, wanted).items():
+        for container, share in by_id(down, wanted).items():
             assert result.get(container, 0.0) == pytest.approx(share, abs=1e-5)
 
 

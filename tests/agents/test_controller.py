@@ -171,7 +171,7 @@ def test_replicas_are_kept_within_the_clusters_bounds() -> None:
         ({"load": SCALING}, "load: policy: .* has no method 'propose'"),
         ({"scaling": {"policy": "agents.scaling.nothing:Nothing"}}, "scaling: policy: .*nothing"),
         ({"connections": {"policy": "agents.connections.full:Ful"}}, "connections: policy: .* has no 'Ful'"),
-        ({"scaling": {**SCALING, "criterion": "luck"}}, "scaling: criterion: 'luck'"),
+        ({"scaling": {**SCALING, "criterion": "luck"}}, "scaling: criterion: Input should be 'imbalance'"),
         ({"scaling": {"policy": "agents.scaling.static:StaticScaling", "replicas": {"x": 1}}}, "replicas: no micro"),
         ({"table": {"bin": 4}}, "table: bin: unknown option of PerformanceTable; did you mean 'bins'"),
     ],
