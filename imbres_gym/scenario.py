@@ -100,12 +100,12 @@ class Scenario(StrictModel):
                 raise key_error(
                     f"initial_replicas.{name}", f"{count} is outside min_replicas to max_replicas ({limits})"
                 )
-        ratio = self.scaling_interval_s / self.control_interval_s
-        if ratio < 1.0 or abs(ratio - round(ratio)) > 1e-9:
-            raise key_error(
-                "scaling_interval_s",
-                f"{self.scaling_interval_s:g} must be a multiple of control_interval_s ({self.control_interval_s:g})",
-            )
+        for key, seconds in (("scaling_interval_s", self.scaling_interval_s), ("duration", self.duration)):
+            intervals = seconds / self.control_interval_s
+            if intervals < 1.0 - 1e-9 or abs(intervals - round(intervals)) > 1e-6:
+                raise key_error(
+                    key, f"{seconds:g} must be a multiple of control_interval_s ({self.control_interval_s:g})"
+                )
         self._check_placement()
         return self
 

@@ -172,6 +172,7 @@ def test_a_user_s_application_and_traces_lie_relative_to_the_scenario(
         ({"initial_replicas": {"nginx": 3}}, "initial_replicas.nginx: no microservice 'nginx'; known: compose-post-se"),
         ({"initial_replicas": {"nginx-thrift": 300}}, "initial_replicas.nginx-thrift: 300 is outside min_replicas"),
         ({"min_replicas": 9, "max_replicas": 3}, "min_replicas: 9 is more than max_replicas (3)"),
+        ({"duration": "7s"}, "duration: 7 must be a multiple of control_interval_s (5)"),
         ({"scaling_interval_s": 7}, "scaling_interval_s: 7 must be a multiple of control_interval_s (5)"),
         ({"duration": "3x"}, "duration: not a duration; write for example 90s, 30m or 1h (got '3x')"),
         ({"engine": "event"}, "engine: Input should be 'events' (got 'event')"),

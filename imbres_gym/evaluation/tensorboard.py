@@ -23,7 +23,7 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
     """Tag -> value per control interval (T,), NaN where there is none.
 
     - `e2e/p50_ms`, `e2e/p95_ms`, `e2e/p99_ms`: the slowest request class; with several classes also `.../CLASS`;
-    - `e2e/sla_ms`, `e2e/slow_share`, `e2e/failed_share`: the target; shares of the requests that ended [0-1];
+    - `e2e/sla_ms`: the target;
     - `cluster/containers`, `connections`, `workload_rps`, `capacity_rps`, `illegal_actions`;
     - every other scalar of the environment's `info["metrics"]`: latencies (`_ms`) and violations as `e2e/NAME`, the
       rest as `cluster/NAME`;
@@ -36,10 +36,6 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
         tags[f"e2e/{name}"] = series[name].max(axis=1)
         if len(result.classes) > 1:
             tags.update({f"e2e/{name}/{label}": series[name][:, i] for i, label in enumerate(result.classes)})
-    ended = series["requests"].sum(axis=1)
-    for name in ("slow", "failed"):
-        count = series[name].sum(axis=1)
-        tags[f"e2e/{name}_share"] = np.divide(count, ended, out=np.full(len(ended), np.nan), where=ended > 0)
     tags.update({f"cluster/{name}": series[name] for name in _CLUSTER if name in series})
     tags["cluster/workload_rps"] = series["workload_rps"].sum(axis=1)
     tags.update({f"replicas/{name}": series["replicas"][:, i] for i, name in enumerate(result.microservices)})

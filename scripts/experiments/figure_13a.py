@@ -29,6 +29,7 @@ from imbres_gym.scenario import load_scenario  # noqa: E402
 from scripts.experiments.plotting import COLOURS, FAINT, draw_band, new_figure, save  # noqa: E402
 from scripts.experiments.runs import (  # noqa: E402
     evaluation_seeds,
+    extremes,
     run_episodes,
     run_from_command_line,
     run_time,
@@ -144,18 +145,14 @@ def _outcome_table(results: Sequence[EpisodeResult], settings: Settings) -> str:
             [
                 f"{utilisation:g}",
                 f"{containers}",
-                *(_median_and_range(values, 0) for values in (balanced, shifting)),
-                _median_and_range(100.0 * (shifting / balanced - 1.0), 0),
+                *(extremes(values.tolist()) for values in (balanced, shifting)),
+                extremes((100.0 * (shifting / balanced - 1.0)).tolist()),
                 f"{broken} of {len(shifting)}",
-                *(_median_and_range(values, 3) for values in variances),
+                *(extremes(values.tolist(), 3) for values in variances),
             ]
         )
     header = ["utilisation", "containers", "p95 LB, ms", "p95 LS, ms", "LS against LB, %", "broken down"]
     return table([*header, "variance LB", "variance LS"], rows)
-
-
-def _median_and_range(values: Floats, digits: int) -> str:
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def _settling_table(results: Sequence[EpisodeResult], settings: Settings) -> str:
@@ -185,7 +182,7 @@ def _draw(results: Sequence[EpisodeResult], settings: Settings, path: Path) -> N
             axis.set_xlabel("iteration (5 s)")
             if column == 0:
                 axis.set_ylabel(label)
-                axis.legend(frameon=False, fontsize=8)
+                axis.legend(frameon=False, fontsize=8, loc="lower right" if row == 0 else "upper left")
         axes[0, column].set_title(f"initial utilisation {utilisation:g}", fontsize=10)
     save(figure, path)
 

@@ -34,6 +34,7 @@ from scripts.experiments.plotting import COLOURS, new_figure, save  # noqa: E402
 from scripts.experiments.runs import (  # noqa: E402
     cell,
     evaluation_seeds,
+    extremes,
     measure_episodes,
     number,
     run_from_command_line,
@@ -197,7 +198,7 @@ def _table(measured: Sequence[Measured]) -> str:
                 number(mean_interval([float(item.load.max()) for item in mine])),
                 number(mean_interval([100.0 * float(item.cpu.max()) for item in mine]), 0),
                 number(mean_interval([100.0 * item.swing for item in mine]), 1),
-                _extremes([item.result.metrics["settled"]["p95_ms"] for item in mine]),
+                extremes([item.result.metrics["settled"]["p95_ms"] for item in mine]),
             ]
         )
     header = [
@@ -213,10 +214,6 @@ def _table(measured: Sequence[Measured]) -> str:
         "p95 of the seeds, ms",
     ]
     return table(header, lines)
-
-
-def _extremes(values: Sequence[float]) -> str:
-    return f"{min(values):.0f} - {max(values):.0f}"
 
 
 def _draw(measured: Sequence[Measured], settings: Settings, path: Path) -> None:

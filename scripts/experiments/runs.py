@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -142,6 +143,17 @@ def number(estimate: Estimate, digits: int = 2) -> str:
     """A mean with half the width of its interval: "0.41 ± 0.03"."""
     half = max(estimate.high - estimate.mean, estimate.mean - estimate.low)
     return f"{estimate.mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else "")
+
+
+def median_range(values: Sequence[float]) -> Estimate:
+    """The median with the extremes in place of an interval: for values of which one may outweigh the others."""
+    return Estimate(statistics.median(values), min(values), max(values))
+
+
+def extremes(values: Sequence[float], digits: int = 0) -> str:
+    """The median with the extremes: "151 (134 to 8300)"."""
+    estimate = median_range(values)
+    return f"{estimate.mean:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
 
 
 def cell(metric: str, estimate: Estimate) -> str:
