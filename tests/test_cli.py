@@ -329,3 +329,14 @@ def test_a_sparkline_is_cut_off_at_its_top() -> None:
 
     assert sparkline(deque([0.0, 50.0, 99.0, 500.0]), top=100.0) == "▁▅██"
     assert sparkline(deque([0.0, 0.0])) == "▁▁"
+
+
+def test_the_first_use_says_that_the_engine_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import imbres_gym.sim
+    from imbres_gym.cli.notes import COMPILING, first_use_note
+
+    monkeypatch.setattr(imbres_gym.sim, "__file__", str(tmp_path / "__init__.py"))
+    assert first_use_note() == COMPILING
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "kernel.run-1.py311.nbi").touch()
+    assert first_use_note() is None

@@ -38,7 +38,7 @@ def compare(
         int | None, typer.Option(min=1, help="Episodes that run at once.  [default: the number of cores]")
     ] = None,
     engine: Annotated[str, typer.Option(help="Engine of the simulated cluster.")] = "events",
-    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("results/compare"),
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/compare"),
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished episodes of the same comparison.")] = False,
 ) -> None:
     """Run every agent in every scenario over several seeds, and say how they compare.
@@ -99,6 +99,7 @@ def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | Non
         TimeRemainingColumn,
     )
 
+    from imbres_gym.cli.notes import first_use_note
     from imbres_gym.evaluation.comparison import write_outputs
     from imbres_gym.evaluation.executor import ProcessExecutor
     from imbres_gym.evaluation.runner import run_tasks
@@ -108,6 +109,8 @@ def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | Non
         console.print(f"[yellow]not reused, runs again:[/yellow] {escape(reason)}")
     if stored.results:
         console.print(f"{len(stored.results)} of {len(tasks)} episodes are finished already")
+    if note := first_use_note():
+        console.print(note)
     columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("episodes", total=len(tasks), completed=len(stored.results))

@@ -33,7 +33,7 @@ def run(
         typer.Option(help="Start that the metrics leave out.  [default: 5m, at most a quarter of the episode]"),
     ] = None,
     engine: Annotated[str, typer.Option(help="Engine of the simulated cluster.")] = "events",
-    out: Annotated[Path, typer.Option(help="Folder for the episode and its TensorBoard log.")] = Path("results/run"),
+    out: Annotated[Path, typer.Option(help="Folder for the episode and its TensorBoard log.")] = Path("runs/run"),
 ) -> None:
     """Run one agent in one scenario and show what happens, control interval by control interval."""
     with clear_errors("The unfinished episode is not kept; run the same command to start it again."):
@@ -61,6 +61,7 @@ def _play(task: EpisodeTask, out: Path) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from imbres_gym.cli.notes import first_use_note
     from imbres_gym.evaluation.episode import run_episode
     from imbres_gym.evaluation.report import rich_tables, summarise
     from imbres_gym.evaluation.storage import episode_path, save_episode
@@ -68,6 +69,8 @@ def _play(task: EpisodeTask, out: Path) -> None:
 
     console = Console(highlight=False)
     dashboard = Dashboard(task)
+    if note := first_use_note():
+        console.print(note)
     try:
         with Live(console=console, refresh_per_second=8, get_renderable=dashboard.render):
             result = run_episode(task, dashboard.update)
