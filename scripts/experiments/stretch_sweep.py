@@ -26,6 +26,7 @@ from imbres_gym.evaluation.report import summarise  # noqa: E402
 from imbres_gym.evaluation.statistics import mean_interval  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
 from imbres_gym.scenario import Scenario, load_scenario  # noqa: E402
+from scripts.experiments.figure_4a import TARGETS  # noqa: E402
 from scripts.experiments.plotting import COLOURS, FAINT, draw_points, new_figure, save  # noqa: E402
 from scripts.experiments.runs import (  # noqa: E402
     by_seed,
@@ -42,7 +43,6 @@ from scripts.experiments.runs import (  # noqa: E402
 )
 from scripts.experiments.tuning import Knob, tune, tuning_table  # noqa: E402
 
-TARGETS = Knob("target", (0.7, 0.6, 0.5, 0.4, 0.3, 0.2))
 BALANCED, SHIFTING, REFERENCE = "static", "load-shifting", "hpa-full"
 STRETCHES = ("stretch_cpu", "stretch_memory_bandwidth", "stretch_llc")
 SHOWN_UTILISATION = 0.6
