@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 .PHONY: demo test lint clean
 
 demo: $(VENV)/demo-installed
-	$(BIN)/imbres-gym compare social-network/high-strict --agents imbres,ls-fc,hpa-full --seeds 2 --duration 15m \
+	$(BIN)/imbres-gym compare social-network/high-strict --agents imbres,ls-fc,hpa-full --seeds 3 --duration 30m \
 		--workers 2 --out runs/demo --resume
 
 test: $(VENV)/test-installed
