@@ -209,9 +209,9 @@ def draw_agents(rows: Sequence[Row]) -> Figure:
         span = max(float(highs.max()), 1.0 if scale > 1.0 else 0.0)
         for position, mean, high in zip(positions, means, highs, strict=True):
             axis.text(high + 0.03 * span, position, f"{mean:.1f}", va="center", fontsize=9, color=_INK)
-        if scale > 1.0:
-            axis.set_xticks([tick for tick in axis.get_xticks() if 0.0 <= tick <= 100.0])
         axis.set_xlim(0.0, 1.22 * span)
+        if scale > 1.0:  # a share ends at 100 %, whatever room its label needs
+            axis.set_xticks([tick for tick in axis.get_xticks() if 0.0 <= tick <= min(100.0, 1.22 * span)])
         axis.set_xlabel(label)
         axis.grid(visible=False, axis="y")
     axes[0].set_yticks(positions, [row.agent for row in rows])
