@@ -76,6 +76,30 @@ def balanced_proportions(ready: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.asarray(np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0))
 
 
+def carry_over(
+    proportions: NDArray[np.float64], before: NDArray[np.integer], after: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Load proportions after containers came or went: the weight per container of a host stays.
+
+    D_j becomes D_j * S'_j / S_j; a host that had no container gets the mean weight per container; rows are normalised,
+    and a row without any weight becomes balanced.
+
+    Args:
+        proportions: (n_microservices, n_hosts) for the containers before.
+        before: (n_microservices, n_hosts) containers that took requests.
+        after: (n_microservices, n_hosts) containers that do now.
+    """
+    weight = np.divide(proportions, before, out=np.zeros_like(proportions), where=before > 0)
+    stays = (before > 0) & (after > 0)
+    containers = np.where(stays, after, 0).sum(axis=1, keepdims=True)
+    mean = np.where(stays, weight * after, 0.0).sum(axis=1, keepdims=True)
+    mean = np.divide(mean, containers, out=np.zeros_like(mean), where=containers > 0)
+    result = np.where(before > 0, weight, np.where(mean > 0.0, mean, 1.0)) * after
+    total = result.sum(axis=1, keepdims=True)
+    carried = np.divide(result, total, out=np.zeros_like(result), where=total > 0.0)
+    return np.where(total > 0.0, carried, balanced_proportions(after))
+
+
 def project_proportions(
     proportions: NDArray[np.float64], ready: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
-from imbres_gym.plan import balanced_proportions
+from imbres_gym.plan import balanced_proportions, carry_over
 from imbres_gym.telemetry import ClusterInfo
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class ImbresLoad:
         self._latency = {"mean": "own_latency_ms", "p95": "own_p95_ms"}[statistic]
         self._floor = floor
         self._D: Floats | None = None
-        self._S: Floats | None = None
+        self._S: NDArray[np.int64] | None = None
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Forget the proportions; the next proposal starts from balanced load."""
@@ -66,14 +66,16 @@ class ImbresLoad:
             # Line 2: the load is balanced over the containers, D_j = S_j / sum S.
             D = balanced_proportions(observation["ready"])
         else:
-            D = carry_over(self._D, self._S, S)
+            # The paper does not say what happens to D after scaling. Starting over from balanced load would give up
+            # what was learnt at every scaling interval, so the weight per container stays (as in the cluster itself).
+            D = carry_over(self._D, self._S, observation["ready"])
         # Line 5: l_j is the mean over the host's containers. They share its load equally, so it is what is measured
         # per host: the mean over its spans. Own latency (without downstream calls), as hosts are to be compared.
         l = observation[self._latency].astype(np.float64)  # noqa: E741
         # A host without a fresh sample has no gradient: it keeps its weight and takes no part in the mean.
         fresh = (S > 0) & (observation["samples"] > 0) & np.isfinite(l)
         D = shift_load(D, S, l, fresh, self._eta, self._floor)
-        self._D, self._S = D, S
+        self._D, self._S = D, observation["ready"]
         return D.copy()
 
 
@@ -111,21 +113,6 @@ def shift_load(
     # Line 10, with a floor; the second division only takes back what the floor has added.
     D = np.maximum(_normalise(D), floor * _normalise(S))
     return _normalise(D)
-
-
-def carry_over(D: Floats, S_before: Floats, S_now: Floats) -> Floats:
-    """Proportions after containers came or went: the weight per container stays, a new host gets the mean weight.
-
-    The paper does not say what happens to D after scaling. Starting over from balanced load would give up what was
-    learnt at every scaling interval, so the weights per container D_j / S_j are kept (as the cluster itself does).
-    """
-    known = S_before > 0
-    weight = np.divide(D, S_before, out=np.zeros_like(D), where=known)
-    stays = known & (S_now > 0)
-    containers = np.where(stays, S_now, 0.0).sum(axis=1, keepdims=True)
-    mean = np.where(stays, weight * S_now, 0.0).sum(axis=1, keepdims=True)
-    mean = np.divide(mean, containers, out=np.ones_like(mean), where=containers > 0)
-    return _normalise(np.where(known, weight, mean) * S_now)
 
 
 def _normalise(values: Floats) -> Floats:

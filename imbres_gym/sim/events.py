@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.application import Sensitivity
-from imbres_gym.plan import FULL_CONNECTION, ConnectionPlan, Plan, balanced_proportions
+from imbres_gym.plan import FULL_CONNECTION, ConnectionPlan, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
 from imbres_gym.sim.measure import own_latency
 from imbres_gym.sim.program import compile_program
-from imbres_gym.sim.routing import Routing, build_routing, carry_over, count_ready
+from imbres_gym.sim.routing import Routing, build_routing, count_ready
 from imbres_gym.sim.scheduling import place, removal_order
 from imbres_gym.sim.state import (
     DRAINING,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.plan import ConnectionPlan, balanced_proportions
+from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.state import FREE, READY, Routes
 
 Floats = NDArray[np.float64]
@@ -38,26 +38,6 @@ def count_ready(slots: NDArray[np.void], shape: tuple[int, ...], life: int = REA
     alive = slots[slots["life"] == life]
     flat = alive["microservice"].astype(np.int64) * shape[1] + alive["host"]
     return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def carry_over(proportions: Floats, before: Ints, after: Ints) -> Floats:
-    """Load proportions after containers came or went: the weight per container of a host stays.
-
-    D_j becomes D_j * S'_j / S_j; a host that had no container gets the mean weight per container; rows are
-    normalised (`docs/event-engine.md`, "Containers over time").
-    """
-    weight = np.divide(proportions, before, out=np.zeros_like(proportions), where=before > 0)
-    known = (before > 0) & (after > 0)
-    mean = np.divide(
-        np.where(known, weight * after, 0.0).sum(axis=1, keepdims=True),
-        np.where(known, after, 0).sum(axis=1, keepdims=True),
-        out=np.zeros((len(proportions), 1)),
-        where=known.any(axis=1, keepdims=True),
-    )
-    mean = np.where(mean > 0.0, mean, 1.0)
-    result = np.where(before > 0, weight, mean) * after
-    total = result.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(total > 0.0, result / np.where(total > 0.0, total, 1.0), balanced_proportions(after)))
 
 
 def build_routing(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fakes import make_info, make_observation
 
-from agents.load.imbres import ImbresLoad, carry_over
+from agents.load.imbres import ImbresLoad
+from imbres_gym.plan import carry_over
 
 
 def test_two_steps_of_algorithm_1() -> None:
