@@ -254,14 +254,26 @@ def test_ctrl_c_keeps_finished_episodes_and_resume_goes_on(scenario: str, tmp_pa
     command += ["--seeds", "3", "--workers", "1", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What runs these tests in the background may ignore Ctrl-C, and its children with it; a terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 180.0
-    while not list((out / "episodes").glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    # A terminal sends Ctrl-C to the whole group, workers included.
-    os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=20.0)
+    try:
+        deadline = time.monotonic() + 180.0
+        while not list((out / "episodes").glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # A terminal sends Ctrl-C to the whole group, workers included.
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=20.0)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode == 130, output + errors
     assert "Interrupted." in errors
     assert f"--out {out} --resume" in errors
