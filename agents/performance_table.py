@@ -21,8 +21,6 @@ Key = tuple[int, ...]
 
 INTERFERENCE_LIMIT = 0.8
 """Utilisation at which the last interference bin ends (the paper's 80 %); more falls into the last bin."""
-TARGET_UTILISATION = 0.5
-"""CPU utilisation of a container at its maximum load (the paper's 50 %)."""
 FLOOR_MS = 0.001
 """Least latency that an extrapolation returns [ms]: the resolution of Jaeger's spans, one microsecond."""
 KINDS = 3
@@ -62,18 +60,22 @@ class PerformanceTable:
             4 (256 keys, and those of loads beyond the maximum).
         rate: weight of a new sample in the running mean of its bin, (0, 1]. The paper does not say how values are
             updated; a moving mean follows changes and smooths the noisy p95 of five seconds. 0.3 is an estimate.
+        target: CPU utilisation of a container at its maximum load, (0, 1]; the paper's 50 %, varied in its section 6.6.
 
     Raises:
         ConfigError: an option is out of range.
     """
 
-    def __init__(self, info: ClusterInfo, *, bins: int = 4, rate: float = 0.3) -> None:
+    def __init__(self, info: ClusterInfo, *, bins: int = 4, rate: float = 0.3, target: float = 0.5) -> None:
         if bins < 1:
             raise ConfigError(f"bins: {bins} must be at least 1")
         if not 0.0 < rate <= 1.0:
             raise ConfigError(f"rate: {rate} must be in (0, 1]")
+        if not 0.0 < target <= 1.0:
+            raise ConfigError(f"target: {target} must be in (0, 1]")
         self._bins = bins
         self._rate = rate
+        self._target = target
         count = len(info.microservices)
         self._entries: list[dict[Key, dict[int, Entry]]] = [{} for _ in range(count)]
         self._curves: list[dict[Key, tuple[NDArray[np.float64], NDArray[np.float64]]]] = [{} for _ in range(count)]
@@ -141,9 +143,9 @@ class PerformanceTable:
         self._cpu_seen[i] += float(observation["cpu_utilisation"][i, calmest])
 
     def maximum_load_rps(self, microservice: int) -> float:
-        """Load of one container at 50 % CPU [1/s]; infinite as long as no CPU use was seen."""
+        """Load of one container at the target utilisation [1/s]; infinite as long as no CPU use was seen."""
         cpu = float(self._cpu_seen[microservice])
-        return TARGET_UTILISATION * float(self._load_seen[microservice]) / cpu if cpu > 0.0 else math.inf
+        return self._target * float(self._load_seen[microservice]) / cpu if cpu > 0.0 else math.inf
 
     def insert(self, microservice: int, interference: ArrayLike, load_rps: float, latency_ms: float) -> None:
         """Store one sample (eq. 3); a latency that is not finite and positive is left out.

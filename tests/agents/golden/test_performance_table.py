@@ -7,6 +7,7 @@ import pytest
 from fakes import make_info, make_observation
 
 from agents.performance_table import FLOOR_MS, PerformanceTable, closest, monotone
+from imbres_gym.config import ConfigError
 
 CALM = (0.1, 0.1, 0.1)
 
@@ -21,6 +22,16 @@ def table_with_maximum_20() -> PerformanceTable:
 
 def test_maximum_load_is_the_load_at_half_the_quota() -> None:
     assert table_with_maximum_20().maximum_load_rps(0) == pytest.approx(20.0)
+
+
+def test_another_target_moves_the_maximum_load() -> None:
+    info = make_info(microservices=1, hosts=1)
+    table = PerformanceTable(info, target=0.4)
+    # 10 requests/s at 25 % CPU: 40 at full, 16 at 40 %.
+    table.observe(make_observation(info, [[1]], load_rps=[[10.0]], cpu_utilisation=[[0.25]]))
+    assert table.maximum_load_rps(0) == pytest.approx(16.0)
+    with pytest.raises(ConfigError, match="target: 0.0"):
+        PerformanceTable(info, target=0.0)
 
 
 def test_maximum_load_comes_from_the_least_interfered_host() -> None:
