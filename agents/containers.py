@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.observation import Observation
+from imbres_gym.telemetry import ClusterInfo
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,14 @@ def container_shares(containers: Containers, proportions: NDArray[np.float64]) -
         shares = np.ones(len(containers))
     shares /= shares.sum()
     return shares
+
+
+def connected_pairs(
+    observation: Observation, info: ClusterInfo
+) -> Iterator[tuple[int, tuple[int, int], Containers, Containers]]:
+    """Pair index, its (upstream, downstream) microservices, and the ready containers of both, where both have some."""
+    containers = ready_containers(observation)
+    for pair, (upstream, downstream) in enumerate(info.pairs):
+        up, down = containers[upstream], containers[downstream]
+        if len(up) > 0 and len(down) > 0:
+            yield pair, (upstream, downstream), up, down

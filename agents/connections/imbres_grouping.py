@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from agents.connections.clustering import kmeans_1d
 from agents.connections.matching import match
-from agents.containers import Containers, container_shares, ready_containers
+from agents.containers import Containers, connected_pairs, container_shares
 from agents.performance_table import LatencyTable, PerformanceTable
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -39,13 +39,9 @@ class GroupingConnections:
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers."""
         self.table.observe(observation)
-        containers = ready_containers(observation)
         group: dict[int, NDArray[np.int64]] = {}
         plan: dict[int, Links] = {}
-        for pair, (upstream, downstream) in enumerate(self._info.pairs):
-            up, down = containers[upstream], containers[downstream]
-            if len(up) == 0 or len(down) == 0:
-                continue
+        for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info):
             if upstream not in group:
                 latency_ms = self._predict(observation, upstream, up, proportions[upstream])
                 group[upstream] = kmeans_1d(latency_ms, self._info.connections_per_container)

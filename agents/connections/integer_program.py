@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.connections.matching import TOLERANCE, match
-from agents.containers import container_shares, ready_containers
+from agents.containers import connected_pairs, container_shares
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -52,12 +52,8 @@ class IntegerProgramConnections:
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers."""
         deadline = time.perf_counter() + self._time_limit_s
-        containers = ready_containers(observation)
         plan: dict[int, Links] = {}
-        for pair, (upstream, downstream) in enumerate(self._info.pairs):
-            up, down = containers[upstream], containers[downstream]
-            if len(up) == 0 or len(down) == 0:
-                continue
+        for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info):
             sent = container_shares(up, proportions[upstream])
             received = container_shares(down, proportions[downstream])
             problem = b"".join(array.tobytes() for array in (up.ids, sent, down.ids, received))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.containers import container_shares, ready_containers
+from agents.containers import connected_pairs, container_shares
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -44,12 +44,8 @@ class RandomConnections:
 
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
-        containers = ready_containers(observation)
         plan: dict[int, Links] = {}
-        for pair, (upstream, downstream) in enumerate(self._info.pairs):
-            up, down = containers[upstream], containers[downstream]
-            if len(up) == 0 or len(down) == 0:
-                continue
+        for pair, (_, downstream), up, down in connected_pairs(observation, self._info):
             k = min(self._k, len(down))
             draws = _draws(up.ids, down.ids, self._salt)
             picks = np.sort(np.argsort(draws, axis=1, kind="stable")[:, :k], axis=1)
