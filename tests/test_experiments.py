@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
+from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.task import EpisodeTask
+from imbres_gym.evaluation.tuning import Candidate, Knob, choose, tune
 from imbres_gym.scenario import load_scenario
 from scripts.experiments import correlations, figure_4a, figure_13a, load_per_container, stretch_sweep
-from scripts.experiments.tuning import Candidate, Knob, choose, tune
+from scripts.experiments.runs import run_episodes
 
 TARGETS = Knob("target", (0.7, 0.3))
 
@@ -157,8 +160,12 @@ def test_the_tuning_rule() -> None:
 def test_the_search_ends_where_the_sla_is_kept(tiny: str, tmp_path: Path, executor: InProcess) -> None:
     """With an SLA that every value keeps, only the first value is tried; a second call runs nothing again."""
     scenario = load_scenario(tiny, duration=60.0, sla_ms=5000.0)
-    (tuned,), results = tune([scenario], {"hpa-full": TARGETS}, 30.0, tmp_path, executor)
+
+    def run(tasks: Sequence[EpisodeTask]) -> list[EpisodeResult]:
+        return run_episodes(tasks, tmp_path, executor)
+
+    (tuned,), results = tune([scenario], {"hpa-full": TARGETS}, 30.0, run)
     assert tuned.met and tuned.chosen.value == 0.7 and len(tuned.candidates) == 1
     assert [result.seed for result in results] == [2000, 2001]
-    assert tune([scenario], {"hpa-full": TARGETS}, 30.0, tmp_path, executor)[0] == [tuned]
+    assert tune([scenario], {"hpa-full": TARGETS}, 30.0, run)[0] == [tuned]
     assert executor.episodes == 2

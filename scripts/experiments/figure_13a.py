@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT)]
 from imbres_gym.agent import load_agent_config  # noqa: E402
 from imbres_gym.evaluation.episode import EpisodeResult  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
+from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.statistics import mean_interval  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
 from imbres_gym.scenario import load_scenario  # noqa: E402
@@ -33,7 +34,6 @@ from scripts.experiments.runs import (  # noqa: E402
     run_episodes,
     run_from_command_line,
     run_time,
-    table,
 )
 
 Floats = NDArray[np.float64]

@@ -20,8 +20,10 @@ from imbres_gym.agent import load_agent_config  # noqa: E402
 from imbres_gym.evaluation.comparison import write_outputs  # noqa: E402
 from imbres_gym.evaluation.episode import EpisodeResult  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
+from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.report import markdown_table  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
+from imbres_gym.evaluation.tuning import Knob, Tuned, tune, tuning_table, with_option  # noqa: E402
 from imbres_gym.scenario import load_scenario  # noqa: E402
 from scripts.experiments.runs import (  # noqa: E402
     evaluation_seeds,
@@ -30,9 +32,7 @@ from scripts.experiments.runs import (  # noqa: E402
     run_episodes,
     run_from_command_line,
     run_time,
-    table,
 )
-from scripts.experiments.tuning import Knob, Tuned, tune, tuning_table, with_option  # noqa: E402
 
 TARGETS = Knob("target", (0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2))
 
@@ -83,7 +83,9 @@ class Settings:
 def experiment(settings: Settings, out: Path, executor: Executor) -> str:
     """Tune, evaluate, and write the outputs of a comparison to `out/evaluation`; returns the report (Markdown)."""
     short = [load_scenario(name, duration=settings.tuning_s) for name in settings.scenarios]
-    tuned, tuning = tune(short, settings.knobs, settings.warmup_s, out / "tuning", executor)
+    tuned, tuning = tune(
+        short, settings.knobs, settings.warmup_s, lambda tasks: run_episodes(tasks, out / "tuning", executor)
+    )
     results = run_episodes(_tasks(settings, tuned), out / "evaluation", executor)
     written = write_outputs(out / "evaluation", results, [])
     parts = [

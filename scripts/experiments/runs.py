@@ -23,9 +23,6 @@ from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask
 
 Measured = TypeVar("Measured")
 
-TUNING_SEEDS = (2000, 2001)
-"""Seeds that settings are chosen on; no evaluation uses them."""
-
 REPORT = "report.md"
 """File that an experiment writes its tables to, in its output folder."""
 
@@ -159,9 +156,3 @@ def extremes(values: Sequence[float], digits: int = 0) -> str:
 def cell(metric: str, estimate: Estimate) -> str:
     """A metric of `imbres_gym.evaluation` as its own tables write it, with its interval."""
     return f"{format_mean(metric, estimate)} {format_spread(metric, estimate)}".strip()
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are aligned to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows)) + "\n"

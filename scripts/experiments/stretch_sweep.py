@@ -22,9 +22,11 @@ sys.path[:0] = [str(ROOT)]
 from imbres_gym.agent import load_agent_config  # noqa: E402
 from imbres_gym.evaluation.episode import EpisodeResult  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
+from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.report import summarise  # noqa: E402
 from imbres_gym.evaluation.statistics import mean_interval  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
+from imbres_gym.evaluation.tuning import Knob, tune, tuning_table  # noqa: E402
 from imbres_gym.scenario import Scenario, load_scenario  # noqa: E402
 from scripts.experiments.figure_4a import TARGETS  # noqa: E402
 from scripts.experiments.plotting import COLOURS, FAINT, draw_points, new_figure, save  # noqa: E402
@@ -39,9 +41,7 @@ from scripts.experiments.runs import (  # noqa: E402
     run_episodes,
     run_from_command_line,
     run_time,
-    table,
 )
-from scripts.experiments.tuning import Knob, tune, tuning_table  # noqa: E402
 
 BALANCED, SHIFTING, REFERENCE = "static", "load-shifting", "hpa-full"
 STRETCHES = ("stretch_cpu", "stretch_memory_bandwidth", "stretch_llc")
@@ -79,7 +79,9 @@ def experiment(settings: Settings, out: Path, executor: Executor) -> str:
     scenarios = [stretched(settings, factor) for factor in settings.factors]
     fixed = run_episodes(_fixed_tasks(settings, scenarios), out / "fixed", executor)
     knobs = {REFERENCE: settings.knob}
-    tuned, tuning = tune(scenarios, knobs, settings.warmup_s, out / "tuning", executor)
+    tuned, tuning = tune(
+        scenarios, knobs, settings.warmup_s, lambda tasks: run_episodes(tasks, out / "tuning", executor)
+    )
     agents = {name: load_agent_config(name) for name in settings.agents}
     tasks = [
         EpisodeTask(scenario.name, scenario, name, config, seed, settings.warmup_s)

@@ -8,18 +8,19 @@ containers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from imbres_gym.agent import AgentConfig, load_agent_config
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.executor import Executor
+from imbres_gym.evaluation.markdown import table
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.scenario import Scenario
-from scripts.experiments.runs import TUNING_SEEDS, run_episodes, table
+
+TUNING_SEEDS = (2000, 2001)
+"""Seeds that settings are chosen on; no evaluation uses them."""
 
 MOST_VIOLATIONS = 0.05
 """Share of violated windows that counts as keeping the SLA: what the paper reports for Imbres (section 6.2)."""
@@ -66,7 +67,11 @@ class Tuned:
 
 
 def tune(
-    scenarios: Sequence[Scenario], knobs: Mapping[str, Knob], warmup_s: float, folder: Path, executor: Executor
+    scenarios: Sequence[Scenario],
+    knobs: Mapping[str, Knob],
+    warmup_s: float,
+    run: Callable[[Sequence[EpisodeTask]], list[EpisodeResult]],
+    seeds: Sequence[int] = TUNING_SEEDS,
 ) -> tuple[list[Tuned], list[EpisodeResult]]:
     """Search every agent's option in every scenario; returns what was chosen, and the episodes.
 
@@ -74,8 +79,8 @@ def tune(
         scenarios: with the duration of a tuning episode, and names that differ.
         knobs: agent -> option and values.
         warmup_s: start of an episode that does not count.
-        folder: for the episodes.
-        executor: runs them.
+        run: runs episodes and returns them in the order of their tasks; asked once for every round of candidates.
+        seeds: of the tuning episodes.
     """
     searches = {(s.name, agent): _Search(s, agent, knob) for s in scenarios for agent, knob in knobs.items()}
     results: list[EpisodeResult] = []
@@ -84,9 +89,9 @@ def tune(
         tasks = [
             EpisodeTask(s.scenario.name, s.scenario, s.label(position), s.config(position), seed, warmup_s)
             for s in open_ones
-            for seed in TUNING_SEEDS
+            for seed in seeds
         ]
-        finished = run_episodes(tasks, folder, executor)
+        finished = run(tasks)
         results += finished
         for search in open_ones:
             search.add(position, finished)
