@@ -41,7 +41,8 @@ class ConnectionPlan:
     Attributes:
         links: pair index (position in `ClusterInfo.pairs`) -> its links. A pair that is absent is fully connected:
             every upstream container sends to every downstream container by the load proportions. So does an upstream
-            container that has no link to a living container.
+            container that has no link to a living container; of one that has lost some of its links, the share that
+            they had is spread so.
     """
 
     links: dict[int, Links] = field(default_factory=dict)

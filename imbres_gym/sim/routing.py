@@ -73,7 +73,7 @@ def build_routing(
         rows = _rows(slots, up, down, plan, p)
         linked = np.zeros(len(slots), np.bool_)
         if rows is not None:
-            source, target, row_weight = rows
+            source, target, row_weight = _without_lost_links(*rows, pools[down], pool_weight[down])
             order = np.argsort(source, kind="stable")
             source, target, row_weight = source[order], target[order], row_weight[order]
             begin = np.searchsorted(source, np.arange(len(slots)), side="left")
@@ -113,8 +113,13 @@ def build_routing(
 
 def _rows(
     slots: NDArray[np.void], up: int, down: int, plan: ConnectionPlan, pair: int
-) -> tuple[Ints, Ints, Floats] | None:
-    """(upstream slot, downstream slot, weight) of the links of a pair whose containers live; None if not planned."""
+) -> tuple[Ints, Ints, Floats, Floats] | None:
+    """The links of a pair whose containers live, and what was lost with those that do not; None if not planned.
+
+    Returns:
+        upstream slot, downstream slot and weight of each link, and (slots,) the weight of an upstream container's links
+        to containers that no longer take requests.
+    """
     links = plan.links.get(pair)
     if links is None:
         return None
@@ -125,15 +130,40 @@ def _rows(
         return None
     source = living[np.minimum(np.searchsorted(ids, links.upstream), len(ids) - 1)]
     target = living[np.minimum(np.searchsorted(ids, links.downstream), len(ids) - 1)]
+    known = (slots["id"][source] == links.upstream) & (slots["microservice"][source] == up) & (links.weight > 0.0)
     keep = (
-        (slots["id"][source] == links.upstream)
+        known
         & (slots["id"][target] == links.downstream)
-        & (slots["microservice"][source] == up)
         & (slots["microservice"][target] == down)
         & (slots["life"][target] == READY)
-        & (links.weight > 0.0)
     )
-    return source[keep], target[keep], links.weight[keep]
+    gone = known & ~keep
+    lost = np.bincount(source[gone], links.weight[gone], len(slots))
+    return source[keep], target[keep], links.weight[keep], lost
+
+
+def _without_lost_links(
+    source: Ints, target: Ints, weight: Floats, lost: Floats, pool: NDArray[np.intp], pool_weight: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """The links of a pair, where calls that were planned for containers that are gone go to the pool instead.
+
+    Without this, the other links of the same caller would get them: twice the load on a container whose neighbour was
+    removed, up to the next plan. Callers without any link left are not here: they use the pool for all calls.
+
+    Args:
+        source, target, weight: (n,) links that work.
+        lost: (slots,) weight of a caller's links that do not.
+        pool: downstream slots that take requests.
+        pool_weight: their weights by the load proportions; they sum to 1, or to 0 where nothing takes requests.
+    """
+    callers = np.unique(source[lost[source] > 0.0])
+    if len(callers) == 0:
+        return source, target, weight
+    source = np.concatenate([source, np.repeat(callers, len(pool))])
+    target = np.concatenate([target, np.tile(pool, len(callers))])
+    weight = np.concatenate([weight, np.outer(lost[callers], pool_weight).ravel()])
+    links, place = np.unique(source * (len(lost) + 1) + target, return_inverse=True)
+    return links // (len(lost) + 1), links % (len(lost) + 1), np.bincount(place, weight).astype(np.float64)
 
 
 def _cumulative_rows(weight: Floats, begin: Ints, end: Ints) -> Floats:
