@@ -151,7 +151,9 @@ def _without_lost_links(
     removed, up to the next plan. Callers without any link left are not here: they use the pool for all calls.
 
     Args:
-        source, target, weight: (n,) links that work.
+        source: (n,) upstream slot of each link that works.
+        target: (n,) its downstream slot.
+        weight: (n,) its share of the caller's calls.
         lost: (slots,) weight of a caller's links that do not.
         pool: downstream slots that take requests.
         pool_weight: their weights by the load proportions; they sum to 1, or to 0 where nothing takes requests.
