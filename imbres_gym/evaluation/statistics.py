@@ -148,7 +148,8 @@ def probability_of_improvement(
     U over the number of pairs); then the mean over the scenarios. Both sides are resampled, each on its own.
 
     Args:
-        scores, reference: for the same scenarios one value per seed, at least one each; the numbers may differ.
+        scores: per scenario one value per seed, at least one.
+        reference: likewise, for the same scenarios; the numbers of seeds may differ.
         resamples: bootstrap repetitions.
 
     Raises:
