@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from imbres_gym.artifacts import fill_names
 from imbres_gym.config import ConfigError, StrictModel, load_model
 from imbres_gym.observation import Observation
 from imbres_gym.policy import load_object
+from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import ClusterInfo
 
 
@@ -43,6 +45,10 @@ class AgentConfig(StrictModel):
     """Import path of a class that is called as `Class(info, seed=seed, **options)`."""
     scaling_interval_s: float | None = None
     """Interval at which this agent's replica counts take effect; the scenario's if absent."""
+    trace_sampling: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of requests that are traced while this agent runs; the scenario's if absent."""
+    sees_scenario: bool = False
+    """The class is called with `scenario=` as well. Only for oracles: others see what can be measured."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -55,15 +61,27 @@ def load_agent_config(reference: str | Path) -> AgentConfig:
     return load_model(AgentConfig, "agents", reference)
 
 
-def make_agent(config: AgentConfig, info: ClusterInfo, seed: int) -> Agent:
+def make_agent(config: AgentConfig, info: ClusterInfo, seed: int, scenario: Scenario | None = None) -> Agent:
     """Build the agent for one cluster.
 
+    Args:
+        config: its configuration.
+        info: the cluster.
+        seed: for what is random in the agent.
+        scenario: that the cluster runs; fills `{application}` and `{scenario}` in the names of files
+            (`imbres_gym.artifacts`), and is passed on to an agent that `sees_scenario`.
+
     Raises:
-        ConfigError: its class cannot be imported, or does not take these options.
+        ConfigError: its class cannot be imported, does not take these options, or needs a scenario and there is none.
     """
     factory = load_object(config.agent, f"agent {config.name!r}: agent")
+    options = config.options if scenario is None else fill_names(config.options, scenario)
+    if config.sees_scenario:
+        if scenario is None:
+            raise ConfigError(f"agent {config.name!r}: sees_scenario: this agent runs in a simulated scenario only")
+        options = {**options, "scenario": scenario}
     try:
-        agent: Agent = factory(info, seed=seed, **config.options)
+        agent: Agent = factory(info, seed=seed, **options)
     except TypeError as error:
         raise ConfigError(f"agent {config.name!r}: options: {error}") from error
     return agent

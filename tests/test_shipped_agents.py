@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -22,13 +24,14 @@ def test_agents_are_evaluated_like_trained_models(name: str) -> None:
     env = gym.make("imbres_gym/Cluster-v0", scenario="hotel-reservation/high-strict", duration=DURATION_S)
     illegal: list[int] = []
 
-    class Watched(gym.Wrapper):  # type: ignore[type-arg]
+    class Watched(gym.Wrapper):
         def step(self, action):  # type: ignore[no-untyped-def]
             outcome = super().step(action)
             illegal.append(outcome[4]["illegal_actions"]["total"])
             return outcome
 
-    agent = make_agent(load_agent_config(name), env.unwrapped.cluster_info, seed=1)  # type: ignore[attr-defined]
+    inner: Any = env.unwrapped
+    agent = make_agent(load_agent_config(name), inner.cluster_info, seed=1, scenario=inner.scenario)
     rewards, lengths = evaluate_policy(
         agent,  # type: ignore[arg-type]
         Monitor(Watched(env)),

@@ -16,6 +16,7 @@ from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.metrics import Recording, cut_windows, episode_metrics, latency_quantiles
 from imbres_gym.evaluation.recorder import Interval, Recorder
 from imbres_gym.evaluation.task import EpisodeTask
+from imbres_gym.scenario import load_scenario
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ def run_episode(task: EpisodeTask, on_interval: Callable[[Interval], None] | Non
     import gymnasium as gym
 
     started = time.perf_counter()
-    options: dict[str, Any] = {"scenario": task.scenario}
+    scenario = task.scenario
+    if task.agent.trace_sampling is not None:
+        scenario = load_scenario(scenario, trace_sampling=task.agent.trace_sampling)
+    options: dict[str, Any] = {"scenario": scenario}
     if task.agent.scaling_interval_s is not None:
         options["scaling_interval_s"] = task.agent.scaling_interval_s
     with _blaming(task):
@@ -75,7 +79,7 @@ def run_episode(task: EpisodeTask, on_interval: Callable[[Interval], None] | Non
     try:
         cluster_info = env.unwrapped.cluster_info  # type: ignore[attr-defined]
         with _blaming(task):
-            agent = make_agent(task.agent, cluster_info, task.seed)
+            agent = make_agent(task.agent, cluster_info, task.seed, task.scenario)
         recorder = Recorder(task.scenario)
         _play(env, agent, task.seed, recorder, on_interval)
     finally:

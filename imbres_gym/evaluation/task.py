@@ -11,6 +11,7 @@ from typing import Any
 
 from imbres_gym import __version__
 from imbres_gym.agent import AgentConfig, load_agent_config
+from imbres_gym.artifacts import content_hashes, fill_names
 from imbres_gym.config import ConfigError
 from imbres_gym.scenario import Scenario, load_scenario
 
@@ -56,7 +57,11 @@ class EpisodeTask:
         return f"{slug(self.scenario_name)}.{slug(self.agent_name)}.seed-{self.seed}"
 
     def fingerprint(self) -> dict[str, str]:
-        """Hash of each part that the result depends on; the same parts give the same result."""
+        """Hash of each part that the result depends on; the same parts give the same result.
+
+        Raises:
+            ConfigError: a file that the agent's options name is missing; says which agent.
+        """
         scenario = self.scenario.model_dump(mode="json", exclude={"name", "description", "duration"})
         for part in ("workload", "interference"):
             if "file" in scenario[part]:  # a recording counts by its content, wherever it lies
@@ -64,12 +69,19 @@ class EpisodeTask:
                 scenario[part]["file"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return {
             "scenario": _hash(scenario),
-            "agent": _hash(self.agent.model_dump(mode="json", exclude={"name", "description"})),
+            "agent": _hash([self.agent.model_dump(mode="json", exclude={"name", "description"}), self._files()]),
             "duration": f"{self.scenario.duration:g}",
             "warmup": f"{self.warmup_s:g}",
             "environment": self.environment,
             "version": __version__,
         }
+
+    def _files(self) -> dict[str, str]:
+        """Content hashes of the files that the agent's options name."""
+        try:
+            return content_hashes(fill_names(self.agent.options, self.scenario))
+        except ConfigError as error:
+            raise ConfigError(f"agent {self.agent_name!r}: {error}") from None
 
 
 def slug(name: str) -> str:

@@ -56,8 +56,12 @@ class FakeCluster(gym.Env[Any, Any]):
     observation_space = gym.spaces.Dict({"time_s": gym.spaces.Box(0.0, np.inf, (1,))})
     action_space = gym.spaces.Discrete(100)
 
+    trace_sampling: float
+    """Of the scenario that the last one was made with."""
+
     def __init__(self, scenario: Scenario, scaling_interval_s: float | None = None) -> None:
         self.scenario = scenario
+        FakeCluster.trace_sampling = scenario.trace_sampling
         self.cluster_info = ClusterInfo(
             microservices=("front", "back"),
             hosts=("a", "b"),
@@ -144,6 +148,17 @@ class SteadyAgent:
 
     def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[int, Any]:
         return self._replicas, state
+
+
+class TellingAgent(SteadyAgent):
+    """Says what it was built with."""
+
+    built: dict[str, Any] = {}  # noqa: RUF012 (read by the tests)
+
+    def __init__(self, info: ClusterInfo, *, seed: int, **options: Any) -> None:
+        super().__init__(info, seed=seed)
+        self.built.clear()
+        self.built.update(options)
 
 
 class RaisingAgent(SteadyAgent):
