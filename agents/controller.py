@@ -99,7 +99,8 @@ class Controller:
 
         Returns:
             One action for a single observation, a list of n actions for a batch, and `state`. An action has
-            `proportions` ((M, H) float32), `connections` (graph, see `imbres_gym.action`) and `replicas` ((M,) int64).
+            `proportions` ((M, H) float32), `connections` (graph, see `imbres_gym.action`) and `replicas` ((M,) int64);
+            `balancer` if the load policy names one, and `placement` ((M, H) int64) if the scaling policy has one.
         """
         batched = observation["time_s"].ndim == 2
         count = len(observation["time_s"]) if batched else 1
@@ -136,7 +137,7 @@ class Controller:
         connected = time.perf_counter()
         replicas = tiers.scaling.scale(observation)
         scaled = time.perf_counter()
-        action = self._encode(observation, proportions, encode_connections(plan, observation), replicas)
+        action = self._encode(proportions, encode_connections(plan, observation), replicas) | _optional_parts(tiers)
         end = time.perf_counter()
         self.decision_ms = {
             "load": 1000.0 * (loaded - start),
@@ -147,13 +148,22 @@ class Controller:
         return action
 
     def _encode(
-        self, observation: Observation, proportions: NDArray[np.float64], connections: Any, replicas: NDArray[np.int64]
+        self, proportions: NDArray[np.float64], connections: Any, replicas: NDArray[np.int64]
     ) -> dict[str, Any]:
         return {
             "proportions": proportions.astype(np.float32),
             "connections": connections,
             "replicas": np.clip(replicas, self._info.min_replicas, self._info.max_replicas).astype(np.int64),
         }
+
+
+def _optional_parts(tiers: Tiers) -> dict[str, Any]:
+    """The parts of an action that only some policies decide."""
+    parts = {
+        "balancer": getattr(tiers.load, "balancer", None),
+        "placement": getattr(tiers.scaling, "placement", None),
+    }
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def build_policy(tier: str, options: dict[str, Any], method: str) -> Any:

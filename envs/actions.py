@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.action import decode_connections
 from imbres_gym.observation import Observation
-from imbres_gym.plan import ConnectionPlan, project_proportions
+from imbres_gym.plan import Balancer, ConnectionPlan, project_proportions
 from imbres_gym.telemetry import ClusterInfo
 
 
@@ -51,13 +51,32 @@ def read_replicas(action: Any, info: ClusterInfo) -> tuple[NDArray[np.int64] | N
 
     Real numbers are accepted if they are whole; anything else is of the wrong type.
     """
+    return _read_counts(action, (len(info.microservices),), info.min_replicas, info.max_replicas)
+
+
+def read_balancer(action: Any) -> tuple[Balancer | None, int]:
+    """The balancer, given as such or by its name (`Balancer.PREQUAL` or "prequal"), and 1 if there is none like it."""
+    if isinstance(action, str) and action in set(Balancer):
+        return Balancer(action), 0
+    return None, 1
+
+
+def read_placement(action: Any, info: ClusterInfo) -> tuple[NDArray[np.int64] | None, int]:
+    """Wanted containers per host (M, H), clipped to `0..max_replicas`, and how many entries had to be clipped.
+
+    Real numbers are accepted if they are whole; anything else is of the wrong type.
+    """
+    return _read_counts(action, (len(info.microservices), len(info.hosts)), 0, info.max_replicas)
+
+
+def _read_counts(action: Any, shape: tuple[int, ...], low: int, high: int) -> tuple[NDArray[np.int64] | None, int]:
     numbers = _as_numbers(action)
-    if numbers is None or numbers.shape != (len(info.microservices),):
+    if numbers is None or numbers.shape != shape:
         return None, 1
     values = numbers.astype(np.float64)
     if not np.all(np.isfinite(values) & (values == np.floor(values))):
         return None, 1
-    clipped = np.clip(values, info.min_replicas, info.max_replicas)
+    clipped = np.clip(values, low, high)
     return clipped.astype(np.int64), int((clipped != values).sum())
 
 

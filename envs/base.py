@@ -22,7 +22,7 @@ from imbres_gym.plan import Plan
 from imbres_gym.scenario import Scenario, load_scenario
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
-ILLEGAL_KINDS = ("proportions", "connections", "replicas")
+ILLEGAL_KINDS = ("proportions", "connections", "replicas", "balancer", "placement")
 """Kinds of illegal actions that `info["illegal_actions"]` counts, beside their "total" in the episode."""
 
 
@@ -203,11 +203,8 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         return self.telemetry.time_s >= self._scenario.duration - 1e-6
 
     def _advance(self, plan: Plan) -> Telemetry:
-        """One control interval under a plan; its replica counts are left out where they are not due."""
-        # The other parts are legal for the containers that are there now, so they come before the change of replicas.
-        self._cluster.apply(replace(plan, replicas=None))
-        if plan.replicas is not None and self._scaling_due():
-            self._cluster.apply(Plan(replicas=plan.replicas))
+        """One control interval under a plan; its replica counts and placement are left out where they are not due."""
+        self._cluster.apply(plan if self._scaling_due() else replace(plan, replicas=None, placement=None))
         return self._see(self._cluster.advance(self.cluster_info.control_interval_s))
 
     def _see(self, telemetry: Telemetry) -> Telemetry:

@@ -7,11 +7,14 @@ from typing import Any
 
 from gymnasium import spaces
 
-from envs.actions import read_connections, read_proportions, read_replicas
-from envs.base import ILLEGAL_KINDS, MicroserviceEnv
+from envs.actions import read_balancer, read_connections, read_placement, read_proportions, read_replicas
+from envs.base import MicroserviceEnv
 from envs.spaces import connections_space, proportions_space, replicas_space
 from imbres_gym.plan import Plan
 from imbres_gym.telemetry import ClusterInfo
+
+REQUIRED = ("proportions", "connections", "replicas")
+"""Keys of the action space; an action may have "balancer" and "placement" as well."""
 
 
 class ClusterEnv(MicroserviceEnv):
@@ -36,16 +39,24 @@ class ClusterEnv(MicroserviceEnv):
     | `connections` | `Graph(Discrete(1), Box(0, 1, (1,), float32))` | who calls whom, with which weight |
     | `replicas` | `MultiDiscrete`, (M,), `min_replicas..max_replicas` | wanted containers |
 
+    An action may have two parts more, which no learned agent needs and `action_space` therefore does not have:
+
+    | key | type | meaning |
+    |---|---|---|
+    | `balancer` | `imbres_gym.plan.Balancer` or its name | who picks the container of each call |
+    | `placement` | (M, H) integers, `0..max_replicas` | wanted containers per host, see `imbres_gym.plan.Plan` |
+
     The containers of a microservice on one host share its load there alike. Of the graph, `edge_links` (E, 2) are the
     rows of upstream and downstream container in `observation["containers"]` and `edges` (E, 1) the shares of the
-    upstream container's calls; a pair without edges is fully connected. Replica counts take effect when the time is a
-    multiple of the scaling interval (60 s by default); in the steps between they have no effect.
+    upstream container's calls; a pair without edges is fully connected. Replica counts and placement take effect
+    when the time is a multiple of the scaling interval (60 s by default); in the steps between they have no effect.
 
     An illegal action never raises. Proportions are projected: NaN, infinite and negative entries and hosts without a
     ready container become 0, a row is divided by its sum, an empty row becomes balanced. Illegal edges (unknown
-    container, no pair, weight NaN, infinite or negative) are left out. Replica counts are clipped. A part that is
-    missing or of the wrong shape or type is ignored: what is in force stays. `info["illegal_actions"]` counts, for the
-    step, the rows, edges and counts concerned, or 1 for an ignored part; "total" counts them since the reset.
+    container, no pair, weight NaN, infinite or negative) are left out. Replica counts and placement are
+    clipped. A part that is missing or of the wrong shape or type, and an unknown balancer, is ignored: what is in
+    force stays. `info["illegal_actions"]` counts, for the step, the rows, edges and counts concerned, or 1 for an
+    ignored part (0 for an optional one that is missing); "total" counts them since the reset.
 
     ## Observation Space
     A `Dict` of arrays, the same for every environment and for a live cluster. The upper bounds: L is the end of the
@@ -118,13 +129,16 @@ class ClusterEnv(MicroserviceEnv):
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
         if not isinstance(action, Mapping):
-            return Plan(), dict.fromkeys(ILLEGAL_KINDS, 1)
+            return Plan(), dict.fromkeys(REQUIRED, 1)
         info = self.cluster_info
         proportions, rows = read_proportions(action.get("proportions"), self.telemetry.ready)
         connections, edges = read_connections(action.get("connections"), self.observation, info)
         replicas, counts = read_replicas(action.get("replicas"), info)
+        balancer, unknown = read_balancer(action["balancer"]) if "balancer" in action else (None, 0)
+        placement, entries = read_placement(action["placement"], info) if "placement" in action else (None, 0)
         illegal = {"proportions": rows, "connections": edges, "replicas": counts}
-        return Plan(proportions, connections, replicas), illegal
+        illegal |= {"balancer": unknown, "placement": entries}
+        return Plan(proportions, connections, replicas, balancer, placement), illegal
 
     def _complete(self, decided: Plan) -> Plan:
         return decided

@@ -68,8 +68,6 @@ class ConnectionsEnv(MicroserviceEnv):
         return Plan(connections=connections), {"connections": edges}
 
     def _complete(self, decided: Plan) -> Plan:
-        return Plan(
-            self._tiers.propose(self.observation),
-            decided.connections,
-            self._tiers.scale(self.observation, self.cluster_info),
-        )
+        proportions = self._tiers.propose(self.observation)
+        replicas = self._tiers.scale(self.observation, self.cluster_info)
+        return Plan(proportions, decided.connections, replicas, self._tiers.balancer, self._tiers.placement)

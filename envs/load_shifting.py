@@ -62,8 +62,6 @@ class LoadShiftingEnv(MicroserviceEnv):
 
     def _complete(self, decided: Plan) -> Plan:
         in_force = self.telemetry.proportions if decided.proportions is None else decided.proportions
-        return Plan(
-            decided.proportions,
-            self._tiers.connect(self.observation, in_force),
-            self._tiers.scale(self.observation, self.cluster_info),
-        )
+        connections = self._tiers.connect(self.observation, in_force)
+        replicas = self._tiers.scale(self.observation, self.cluster_info)
+        return Plan(decided.proportions, connections, replicas, placement=self._tiers.placement)

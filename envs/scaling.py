@@ -62,7 +62,8 @@ class ScalingEnv(MicroserviceEnv):
 
     def _complete(self, decided: Plan) -> Plan:
         proportions = self._tiers.propose(self.observation)
-        return Plan(proportions, self._tiers.connect(self.observation, proportions), decided.replicas)
+        connections = self._tiers.connect(self.observation, proportions)
+        return Plan(proportions, connections, decided.replicas, self._tiers.balancer)
 
     def _step_ends(self) -> bool:
         return self._scaling_due()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
-from imbres_gym.plan import ConnectionPlan, project_proportions
+from imbres_gym.plan import Balancer, ConnectionPlan, project_proportions
 from imbres_gym.policy import load_object
 from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import ClusterInfo
@@ -50,6 +50,12 @@ class FilledTiers:
         proposed = np.asarray(self._policies["load"].propose(observation), np.float64)
         return project_proportions(proposed, observation["ready"])[0]
 
+    @property
+    def balancer(self) -> Balancer | None:
+        """The balancer that the load policy names, None if it names none or if the agent decides that tier."""
+        balancer: Balancer | None = getattr(self._policies.get("load"), "balancer", None)
+        return balancer
+
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """The plan of the connection policy for these load proportions (M, H)."""
         plan: ConnectionPlan = self._policies["connections"].connect(observation, proportions)
@@ -59,6 +65,12 @@ class FilledTiers:
         """Replica counts (M,) of the scaling policy, clipped to `min_replicas..max_replicas`."""
         wanted = np.asarray(self._policies["scaling"].scale(observation), np.int64)
         return np.clip(wanted, info.min_replicas, info.max_replicas)
+
+    @property
+    def placement(self) -> NDArray[np.int64] | None:
+        """Wanted containers per host (M, H) of the scaling policy, valid after `scale`; None if it leaves them open."""
+        placement: NDArray[np.int64] | None = getattr(self._policies.get("scaling"), "placement", None)
+        return placement
 
 
 def _make_policy(path: str, tier: Tier) -> Any:

@@ -22,7 +22,11 @@ class Cluster(Protocol):
         ...
 
     def apply(self, plan: Plan) -> None:
-        """Put a plan in force; its parts must be legal (see `imbres_gym.plan`)."""
+        """Put a plan in force; its parts must be legal (see `imbres_gym.plan`).
+
+        Proportions, connections and balancer first: they are for the containers that there are. Then replicas, by the
+        placement of the same plan if it has one.
+        """
         ...
 
     def advance(self, seconds: float) -> Telemetry:

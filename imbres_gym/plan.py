@@ -1,8 +1,9 @@
-"""What an agent decides: load proportions, connection plans and replica counts, always validated."""
+"""What an agent decides: load proportions, balancer, connection plan, replica counts and placement; validated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,21 @@ class ConnectionPlan:
 FULL_CONNECTION = ConnectionPlan()
 
 
+class Balancer(StrEnum):
+    """Who picks the container of each single call, among those that the connection plan leaves to the caller."""
+
+    WEIGHTED = "weighted"
+    """At random, by the weights of the plan."""
+    LEAST_REQUEST = "least-request"
+    """Of two random ones, that with fewer calls of this client in flight (Envoy)."""
+    PEAK_EWMA = "peak-ewma"
+    """Of two random ones, that with the lower moving average of latency times calls in flight (Finagle, linkerd)."""
+    WEIGHTED_ROUND_ROBIN = "weighted-round-robin"
+    """In turn, in proportion to calls/s over CPU utilisation (gRPC A58)."""
+    PREQUAL = "prequal"
+    """By probes of calls in flight and latency (NSDI'24)."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One decision; a part that is None leaves what is in force.
@@ -58,11 +74,18 @@ class Plan:
             sums to 1 over the hosts where it has containers. Containers of one host share its load equally.
         connections: the connection plan.
         replicas: (n_microservices,) int64, wanted containers.
+        balancer: who picks the container of each call. Every balancer but WEIGHTED, with which an episode starts,
+            ignores proportions and weights; whom a caller may call is the connection plan's in any case.
+        placement: (n_microservices, n_hosts) int64, wanted containers per host: a new container goes to the host with
+            the largest shortfall that has room, a removed one comes from the host with the largest surplus. Nothing
+            moves for its sake. A row of zeros, with which an episode starts, leaves it to the Kubernetes scheduler.
     """
 
     proportions: NDArray[np.float64] | None = None
     connections: ConnectionPlan | None = None
     replicas: NDArray[np.int64] | None = None
+    balancer: Balancer | None = None
+    placement: NDArray[np.int64] | None = None
 
 
 def balanced_proportions(ready: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -19,7 +19,11 @@ from imbres_gym.telemetry import ClusterInfo
 
 
 class LoadPolicy(Protocol):
-    """Decides load proportions every control interval."""
+    """Decides load proportions every control interval.
+
+    May have an attribute `balancer` (`imbres_gym.plan.Balancer`): who picks the container of each call; without one,
+    what is in force stays.
+    """
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """A new episode starts."""
@@ -43,7 +47,11 @@ class ConnectionPolicy(Protocol):
 
 
 class ScalingPolicy(Protocol):
-    """Decides replica counts; asked every control interval, the environment acts on it every scaling interval."""
+    """Decides replica counts; asked every control interval, the environment acts on it every scaling interval.
+
+    May have an attribute `placement`, valid after `scale`: (M, H) int64, wanted containers per host (see
+    `imbres_gym.plan.Plan`), or None.
+    """
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """A new episode starts."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.application import Sensitivity
-from imbres_gym.plan import FULL_CONNECTION, ConnectionPlan, Plan, balanced_proportions, carry_over
+from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
 from imbres_gym.sim.measure import own_latency
@@ -34,6 +33,7 @@ from imbres_gym.sim.state import (
     grow,
     new_state,
 )
+from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 
 TICK_S = 1.0
@@ -50,11 +50,14 @@ class _Episode:
     state: State
     rng: np.random.Generator  # placement ties
     interference: NDArray[np.float64]  # (steps, H, 4)
+    anomaly: NDArray[np.float64] | None  # (M, H, 4), injected
     world: World
     wanted: NDArray[np.int64]  # (M,)
     proportions: NDArray[np.float64]  # (M, H)
     ready: NDArray[np.int64]  # (M, H) that the proportions are for
     plan: ConnectionPlan
+    balancer: Balancer
+    placement: NDArray[np.int64]  # (M, H), rows of zeros where there is none
     routing: Routing
     utilisation: NDArray[np.float64]  # (H, 4) in the last tick
     next_id: int
@@ -76,10 +79,7 @@ class EventCluster:
         self._scenario = scenario
         self._program = compile_program(scenario)
         self._info = cluster_info(scenario)
-        services = scenario.application.microservices.values()
-        self._sensitivity = {
-            name: np.array([getattr(s.sensitivity, name) for s in services]) for name in Sensitivity.model_fields
-        }
+        self._sensitivity = sensitivities(scenario.application)
         self._episode: _Episode | None = None
 
     @property
@@ -106,11 +106,14 @@ class EventCluster:
             state=state,
             rng=np.random.default_rng(placement_seed),
             interference=path,
-            world=self._world(path[0]),
+            anomaly=None,
+            world=build_world(scenario.effects, self._sensitivity, path[0]),
             wanted=info.initial_replicas.copy(),
             proportions=np.zeros(shape),
             ready=np.zeros(shape, np.int64),
             plan=FULL_CONNECTION,
+            balancer=Balancer.WEIGHTED,
+            placement=np.zeros(shape, np.int64),
             routing=build_routing(state.slots, info.pairs, np.zeros(shape), np.zeros(shape, np.int64), FULL_CONNECTION),
             utilisation=path[0].copy(),
             next_id=0,
@@ -127,7 +130,7 @@ class EventCluster:
         return self.advance(scenario.control_interval_s)
 
     def apply(self, plan: Plan) -> None:
-        """Put a plan in force at once: proportions and connections for the containers there are, then replicas.
+        """Put a plan in force at once, in the order that `imbres_gym.cluster.Cluster` says.
 
         Raises:
             ValueError: a part has the wrong shape or an illegal value.
@@ -143,6 +146,13 @@ class EventCluster:
             episode.proportions = legal
         if plan.connections is not None:
             episode.plan = plan.connections
+        if plan.balancer is not None:
+            episode.balancer = Balancer(plan.balancer)
+        if plan.placement is not None:
+            placement = np.asarray(plan.placement, np.int64)
+            if placement.shape != episode.placement.shape or np.any(placement < 0):
+                raise ValueError(f"placement must be {episode.placement.shape} and >= 0")
+            episode.placement = placement.copy()
         if plan.replicas is not None:
             replicas = np.asarray(plan.replicas, np.int64)
             low, high = self._info.min_replicas, self._info.max_replicas
@@ -151,6 +161,28 @@ class EventCluster:
             episode.wanted = replicas.copy()
             self._reconcile(self._scenario.startup_s)
         self._route()
+
+    def inject(self, anomaly: NDArray[np.float64] | None) -> None:
+        """Disturb single containers, as an injector that runs beside them does (iBench; FIRM, OSDI'20).
+
+        Takes effect on CPU bursts and messages that begin from now on, and stays until the next call or `reset`.
+
+        Args:
+            anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
+                microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
+
+        Raises:
+            ValueError: wrong shape or values.
+        """
+        episode = self._now
+        shape = (*episode.ready.shape, 4)
+        if anomaly is not None:
+            anomaly = np.array(anomaly, np.float64)
+            if anomaly.shape != shape or not np.all((anomaly >= 0.0) & (anomaly <= 1.0)):
+                raise ValueError(f"an anomaly must be {shape} and between 0 and 1")
+        episode.anomaly = anomaly
+        world = build_world(self._scenario.effects, self._sensitivity, episode.utilisation, anomaly)
+        episode.world = world._replace(speed=episode.world.speed)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
@@ -206,7 +238,7 @@ class EventCluster:
         step = min(int(now_s / INTERFERENCE_STEP_S + 1e-9), len(episode.interference) - 1)
         utilisation = episode.interference[step].copy()
         utilisation[:, 0] += self._own_use(TICK_S)
-        world = self._world(utilisation)
+        world = build_world(self._scenario.effects, self._sensitivity, utilisation, episode.anomaly)
         if np.any(world.speed != episode.world.speed):
             kernel.set_speed(state, episode.world, world.speed, now_s * 1e3)
         episode.world = world
@@ -229,24 +261,6 @@ class EventCluster:
         slots["tick_used"] = 0.0
         return np.bincount(slots["host"][alive], used, len(self._info.hosts)) / self._info.host_cores
 
-    def _world(self, utilisation: NDArray[np.float64]) -> World:
-        """What interference does at a utilisation (H, 4) of the hosts, above 1 where a host is overloaded."""
-        effects, s = self._scenario.effects, self._sensitivity
-        u = np.minimum(utilisation, 1.0)
-        cpu, bandwidth, network, llc = u.T
-        return World(
-            stretch=1.0
-            + effects.stretch_cpu * np.outer(s["cpu"], cpu)
-            + effects.stretch_memory_bandwidth * np.outer(s["memory_bandwidth"], bandwidth)
-            + effects.stretch_llc * np.outer(s["llc"], llc),
-            contention=np.minimum(1.0, np.outer(s["cpu"], cpu**effects.delay_exponent)),
-            delay_ms=effects.delay_ms,
-            preemption_per_ms=effects.preemption_per_ms,
-            network_wait=1.0 / (1.0 - np.minimum(network, effects.network_limit)) - 1.0,
-            network_sensitivity=s["network"],
-            speed=1.0 / np.maximum(1.0, utilisation[:, 0]),
-        )
-
     def _reconcile(self, startup_s: float) -> None:
         """Create or remove containers until there are as many as wanted, or no host has room."""
         episode = self._now
@@ -266,6 +280,7 @@ class EventCluster:
                     slots["host"][mine].astype(np.int64),
                     slots["created"][mine],
                     slots["id"][mine],
+                    self._placement_of(m),
                 )
                 slots["life"][mine[order[:surplus]]] = DRAINING
                 changed = True
@@ -287,6 +302,7 @@ class EventCluster:
             (float(info.cores[microservice]), float(info.memory_mb[microservice])),
             capacity,
             episode.rng,
+            self._placement_of(microservice),
         )
         if host < 0:
             return False
@@ -318,6 +334,11 @@ class EventCluster:
         slot["queue_limit"] = program.accept_queue[microservice]
         episode.next_id += 1
         return True
+
+    def _placement_of(self, microservice: int) -> NDArray[np.int64] | None:
+        """(H,) containers wanted per host, None if that is left to the scheduler."""
+        wanted = self._now.placement[microservice]
+        return wanted if wanted.any() else None
 
     def _wake(self) -> None:
         """Containers whose start-up is over take requests."""

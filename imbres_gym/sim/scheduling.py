@@ -15,6 +15,7 @@ def place(
     need: tuple[float, float],
     capacity: tuple[float, float],
     rng: np.random.Generator,
+    wanted: NDArray[np.int64] | None = None,
 ) -> int:
     """Host for one more container of a microservice, or -1 if none has room.
 
@@ -29,10 +30,15 @@ def place(
         need: cores and MB of the container.
         capacity: cores and MB of a host.
         rng: for ties.
+        wanted: (H,) containers that a placement wants: the host comes from those with room whose shortfall, `wanted`
+            less `counts`, is the largest. None leaves it to the score.
     """
     fits = (free_cores >= need[0] - 1e-9) & (free_memory_mb >= need[1] - 1e-9)
     if not fits.any():
         return -1
+    if wanted is not None:
+        shortfall = wanted - counts
+        fits = fits & (shortfall == shortfall[fits].max())
     most, least = int(counts.max()), int(counts.min())
     spread = 100.0 * (most + least - counts) / most if most > 0 else np.full(len(counts), 100.0)
     allocated = 50.0 * ((free_cores - need[0]) / capacity[0] + (free_memory_mb - need[1]) / capacity[1])
@@ -42,12 +48,32 @@ def place(
 
 
 def removal_order(
-    ready: NDArray[np.bool_], host: NDArray[np.int64], created: NDArray[np.float64], ids: NDArray[np.int64]
+    ready: NDArray[np.bool_],
+    host: NDArray[np.int64],
+    created: NDArray[np.float64],
+    ids: NDArray[np.int64],
+    wanted: NDArray[np.int64] | None = None,
 ) -> NDArray[np.intp]:
-    """Order in which a ReplicaSet deletes the containers of one microservice.
+    """Order in which the n containers of one microservice are deleted.
 
-    Not ready first, then those on the host with most ready ones, then the youngest, then the highest id (Kubernetes
-    documentation, ReplicaSet, "Scaling a ReplicaSet"; pod deletion costs are not modelled).
+    As a ReplicaSet does it: not ready first, then those on the host with most ready ones, then the youngest, then the
+    highest id (Kubernetes documentation, ReplicaSet, "Scaling a ReplicaSet"; pod deletion costs are not modelled).
+    With a placement, each comes from the host whose surplus, containers less wanted ones, is the largest then.
+
+    Args:
+        ready: (n,) takes requests.
+        host: (n,) host index.
+        created: (n,) time of creation [ms].
+        ids: (n,) container ids.
+        wanted: (H,) containers that a placement wants; None without one.
     """
     crowd = np.bincount(host[ready], minlength=int(host.max(initial=0)) + 1)[host] if len(host) else host
-    return np.lexsort((-ids, -created, -crowd, ready))
+    order = np.lexsort((-ids, -created, -crowd, ready))
+    if wanted is None:
+        return order
+    surplus = np.bincount(host, minlength=len(wanted)) - wanted
+    left = np.zeros(len(order), np.int64)  # surplus of its host when a container's turn comes
+    for place, container in enumerate(order):
+        left[place] = surplus[host[container]]
+        surplus[host[container]] -= 1
+    return order[np.argsort(-left, kind="stable")]

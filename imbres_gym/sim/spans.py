@@ -37,12 +37,13 @@ def choose(state, routes, low, high):
 
 
 @inlined
-def message_ms(program, state, world, microservice, host, other):
-    """Half a hop between two hosts (rule 2)."""
+def message_ms(program, state, world, called, caller):
+    """Half a hop between the containers of two slots (rule 2)."""
     if program.hop_ms == 0.0:
         return 0.0
-    wait = max(world.network_wait[host], world.network_wait[other])
-    mean = 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[microservice] * wait)
+    one, other = state.slots[called], state.slots[caller]
+    wait = max(world.network_wait[one.microservice, one.host], world.network_wait[other.microservice, other.host])
+    mean = 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[one.microservice] * wait)
     return exponential(state.streams, DELAYS, mean)
 
 
@@ -95,21 +96,18 @@ def call(program, state, routes, world, node, parent, request, repeat, now):
         return
     s = choose(state, routes, low, high)
     span.slot = s
-    slot = state.slots[s]
-    slot.inflight += 1
-    other = state.slots[caller].host if caller >= 0 else slot.host
-    send(state, i, ARRIVE, now + message_ms(program, state, world, microservice, slot.host, other))
+    state.slots[s].inflight += 1
+    send(state, i, ARRIVE, now + message_ms(program, state, world, s, caller if caller >= 0 else s))
 
 
 @inlined
 def answer(program, state, world, i, now):
     """Send the answer of span i to its caller (rule 2)."""
     span = state.spans[i]
-    slot = state.slots[span.slot]
-    slot.inflight -= 1
+    state.slots[span.slot].inflight -= 1
     span.end = now
-    other = state.slots[state.spans[span.parent].slot].host if span.parent >= 0 else slot.host
-    send(state, i, ANSWER, now + message_ms(program, state, world, slot.microservice, slot.host, other))
+    caller = state.spans[span.parent].slot if span.parent >= 0 else span.slot
+    send(state, i, ANSWER, now + message_ms(program, state, world, span.slot, caller))
 
 
 @inlined

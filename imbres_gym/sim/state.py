@@ -151,7 +151,7 @@ class World(NamedTuple):
     contention: NDArray[np.float64]  # (microservices, hosts) chance that a thread that wakes up has to wait
     delay_ms: float  # mean of such a wait
     preemption_per_ms: float  # rate of preemption per core-ms at contention 1
-    network_wait: NDArray[np.float64]  # (hosts,) by how much messages take longer, at sensitivity 1
+    network_wait: NDArray[np.float64]  # (microservices, hosts) by how much messages take longer, at sensitivity 1
     network_sensitivity: NDArray[np.float64]  # (microservices,)
     speed: NDArray[np.float64]  # (hosts,) of a burst with a core of its own: below 1 on an overloaded host
 

@@ -14,10 +14,12 @@ from gymnasium import spaces
 from agents.controller import Controller
 from agents.load.imbres import ImbresLoad
 from agents.performance_table import PerformanceTable
+from agents.scaling.static import StaticScaling
 from imbres_gym.action import decode_connections
 from imbres_gym.agent import load_agent_config, make_agent
 from imbres_gym.config import ConfigError, available
 from imbres_gym.observation import Observation
+from imbres_gym.plan import Balancer
 from imbres_gym.telemetry import ClusterInfo
 
 LOAD = {"policy": "agents.load.imbres:ImbresLoad"}
@@ -76,6 +78,33 @@ def test_the_connection_tier_sees_the_new_proportions(info: ClusterInfo) -> None
     for u, d, w in zip(plan.links[0].upstream, plan.links[0].downstream, plan.links[0].weight, strict=True):
         received[hosts[d]] += sent[hosts[u]] * w
     assert received == pytest.approx(action["proportions"][1], abs=1e-6)
+
+
+class PlacingScaling(StaticScaling):
+    """Wants everything on the last host."""
+
+    @property
+    def placement(self) -> Any:
+        return np.array([[0, 0, 8]] * 3)
+
+
+class ProbingLoad(ImbresLoad):
+    """Names a balancer."""
+
+    balancer = Balancer.PREQUAL
+
+
+def test_balancer_and_placement_are_passed_on_where_a_policy_has_them(
+    info: ClusterInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    static = {"policy": "agents.scaling.static:StaticScaling"}
+    plain, _ = controller(info, scaling=static).predict(interval(info, 1))
+    assert not {"balancer", "placement"} & set(plain)
+    monkeypatch.setattr("agents.load.imbres.ImbresLoad", ProbingLoad)
+    monkeypatch.setattr("agents.scaling.static.StaticScaling", PlacingScaling)
+    action, _ = controller(info, scaling=static).predict(interval(info, 1))
+    assert action["balancer"] is Balancer.PREQUAL
+    assert action["placement"].tolist() == [[0, 0, 8]] * 3
 
 
 def test_a_batch_is_decided_environment_by_environment(info: ClusterInfo) -> None:

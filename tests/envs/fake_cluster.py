@@ -107,8 +107,6 @@ class FakeCluster:
 
     def apply(self, plan: Plan) -> None:
         self.applied.append(plan)
-        if plan.replicas is not None:
-            self._scale(plan.replicas)
         if plan.proportions is not None:
             legal = np.where(self._ready() > 0, plan.proportions, 0.0)
             assert np.all(plan.proportions >= 0.0)
@@ -118,6 +116,8 @@ class FakeCluster:
             for links in plan.connections.links.values():
                 assert np.all(np.concatenate([links.upstream, links.downstream]) < self._state.next_id)
             self._state.connections = plan.connections
+        if plan.replicas is not None:
+            self._scale(plan.replicas)
 
     def advance(self, seconds: float) -> Telemetry:
         state, info = self._state, self._info

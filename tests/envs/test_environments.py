@@ -11,14 +11,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from fake_cluster import FakeCluster, tiny_scenario
+from fake_cluster import Balanced, FakeCluster, OneMoreEveryTime, tiny_scenario
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from numpy.typing import NDArray
 
 import envs
 from envs.base import MicroserviceEnv
 from envs.load_shifting import LoadShiftingEnv
 from imbres_gym.config import ConfigError
-from imbres_gym.plan import Plan
+from imbres_gym.observation import Observation
+from imbres_gym.plan import Balancer, Plan
 from imbres_gym.sim.workload import ConstantWorkload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,10 +154,8 @@ def test_one_scaling_step_is_twelve_control_intervals_in_which_the_other_tiers_a
     cluster.applied.clear()
     _, _, _, _, info = env.step(np.array([4, 3, 2]))
     assert info["time_s"] == 120.0
-    inner = [plan for plan in cluster.applied if plan.replicas is None]
-    assert len(inner) == 12
-    assert all(plan.proportions is not None and plan.connections is not None for plan in inner)
-    assert [plan.replicas is None for plan in cluster.applied] == [True, False] + [True] * 11
+    assert all(plan.proportions is not None and plan.connections is not None for plan in cluster.applied)
+    assert [plan.replicas is None for plan in cluster.applied] == [False] + [True] * 11
     assert env.observation["wanted"].tolist() == [4, 3, 2]
 
 
@@ -256,3 +256,40 @@ def test_gymnasiums_vector_environment_takes_it() -> None:
     assert observations["ready"].shape == (2, 3, 2)
     _, rewards, _, _, infos = vector.step(vector.action_space.sample())
     np.testing.assert_allclose(infos["metrics"]["reward"], rewards)
+
+
+class Probing(Balanced):
+    """A load policy that names a balancer."""
+
+    balancer = Balancer.PREQUAL
+
+
+class Placing(OneMoreEveryTime):
+    """A scaling policy that wants its containers on one host; the placement is valid after `scale`."""
+
+    placement: np.ndarray[Any, Any] | None = None
+
+    def scale(self, observation: Observation) -> NDArray[np.int64]:
+        wanted = super().scale(observation)
+        self.placement = np.stack([wanted, 0 * wanted], axis=1)
+        return wanted
+
+
+def test_filled_tiers_bring_their_balancer_and_placement_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fake_cluster.Balanced", Probing)
+    monkeypatch.setattr("fake_cluster.OneMoreEveryTime", Placing)
+    for env_id, balancer, placed in (
+        ("imbres_gym/LoadShifting-v0", None, True),
+        ("imbres_gym/Connections-v0", Balancer.PREQUAL, True),
+        ("imbres_gym/Scaling-v0", Balancer.PREQUAL, False),
+    ):
+        env = make(env_id, scaling_interval_s=5.0)
+        env.reset()
+        env.step(env.action_space.sample())
+        cluster = env.cluster
+        assert isinstance(cluster, FakeCluster)
+        plan = cluster.applied[-1]
+        assert plan.replicas is not None and plan.balancer is balancer
+        assert (plan.placement is not None) == placed
+        if plan.placement is not None:
+            assert plan.placement[:, 0].tolist() == plan.replicas.tolist()

@@ -5,16 +5,19 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 from fake_cluster import FakeCluster, tiny_scenario
 from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from envs.base import ILLEGAL_KINDS
 from envs.cluster import ClusterEnv
 from envs.connections import ConnectionsEnv
 from envs.load_shifting import LoadShiftingEnv
 from envs.scaling import ScalingEnv
+from imbres_gym.plan import Balancer
 
 junk = st.one_of(st.none(), st.text(max_size=3), st.floats(), st.integers(), st.lists(st.text(max_size=1), max_size=3))
 reals = arrays.arrays(np.float64, (3, 2), elements=st.floats(width=64))
@@ -38,6 +41,11 @@ def fresh(kind: type[Any]) -> Any:
     env = kind(tiny_scenario(duration="10000h"))
     env.reset()
     return env
+
+
+def count(**illegal: int) -> dict[str, int]:
+    """What `info["illegal_actions"]` is: zero for what is not named."""
+    return {**dict.fromkeys((*ILLEGAL_KINDS, "total"), 0), **illegal}
 
 
 def step(kind: type[Any], action: Any) -> tuple[Any, dict[str, int]]:
@@ -84,13 +92,18 @@ def test_any_scaling_action_leaves_counts_in_their_bounds(action: Any) -> None:
 @given(
     st.one_of(
         junk,
-        st.dictionaries(st.sampled_from(["proportions", "connections", "replicas", "x"]), st.one_of(any_array, junk)),
+        st.dictionaries(
+            st.sampled_from(["proportions", "connections", "replicas", "balancer", "placement", "x"]),
+            st.one_of(any_array, junk),
+        ),
     )
 )
 def test_any_joint_action_is_survived_and_counted(action: Any) -> None:
     _, illegal = step(ClusterEnv, action)
     for kind in ("proportions", "connections", "replicas"):
         assert illegal[kind] >= (not isinstance(action, dict) or kind not in action)
+    for kind in ("balancer", "placement"):
+        assert illegal[kind] == 0 or kind in action
 
 
 def test_each_kind_is_counted_and_summed_up_over_the_episode() -> None:
@@ -106,10 +119,10 @@ def test_each_kind_is_counted_and_summed_up_over_the_episode() -> None:
     }
     _, _, _, _, info = env.step(action)
     # A row with NaN and an empty one; an unknown container, no pair, a negative weight; one too few, one too many.
-    assert info["illegal_actions"] == {"proportions": 2, "connections": 3, "replicas": 2, "total": 7}
+    assert info["illegal_actions"] == count(proportions=2, connections=3, replicas=2, total=7)
     assert env.telemetry.proportions.tolist() == [[0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]
     _, _, _, _, info = env.step({**action, "connections": None})
-    assert info["illegal_actions"] == {"proportions": 2, "connections": 1, "replicas": 2, "total": 12}
+    assert info["illegal_actions"] == count(proportions=2, connections=1, replicas=2, total=12)
     _, info = env.reset()
     assert info["illegal_actions"]["total"] == 0
 
@@ -125,3 +138,30 @@ def test_an_ignored_part_leaves_what_is_in_force() -> None:
     cluster = env.cluster
     assert isinstance(cluster, FakeCluster)
     assert cluster.applied[-1].proportions is None
+
+
+@pytest.mark.parametrize(
+    ("part", "understood", "illegal"),
+    [
+        ({"balancer": Balancer.PREQUAL}, Balancer.PREQUAL, 0),
+        ({"balancer": "peak-ewma"}, Balancer.PEAK_EWMA, 0),
+        ({"balancer": "prequel"}, None, 1),
+        ({"placement": np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 0.0]])}, [[1, 2], [0, 0], [3, 0]], 0),
+        ({"placement": np.array([[-1, 2], [0, 99], [3, 0]])}, [[0, 2], [0, 6], [3, 0]], 2),
+        ({"placement": np.array([1, 2, 3])}, None, 1),
+        ({"placement": np.full((3, 2), 0.5)}, None, 1),
+    ],
+)
+def test_the_optional_parts_of_a_joint_action(part: dict[str, Any], understood: Any, illegal: int) -> None:
+    """Counted as the other parts, and not at all where they are absent; legal ones reach the cluster."""
+    env = ClusterEnv(tiny_scenario(scaling_interval_s=5.0))
+    env.reset()
+    cluster = env.cluster
+    assert isinstance(cluster, FakeCluster)
+    (name,) = part
+    _, _, _, _, info = env.step(env.action_space.sample())
+    assert info["illegal_actions"][name] == 0 and getattr(cluster.applied[-1], name) is None
+    _, _, _, _, info = env.step({**env.action_space.sample(), **part})
+    assert info["illegal_actions"][name] == illegal
+    applied = getattr(cluster.applied[-1], name)
+    assert (applied.tolist() if isinstance(applied, np.ndarray) else applied) == understood

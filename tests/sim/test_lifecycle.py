@@ -133,3 +133,36 @@ def test_last_known_latency_ages() -> None:
     assert after.samples[0, 1] == 0 and after.samples[0, 0] > 0
     assert after.own_latency_ms[0, 1] == before.own_latency_ms[0, 1] > 0.0
     assert after.age_s[0].tolist() == [0.0, pytest.approx(before.age_s[0, 1] + 5.0)]
+
+
+def test_a_placement_says_where_containers_come_and_go() -> None:
+    """To the largest shortfall, from the largest surplus; nothing moves for its sake; zeros leave it open again."""
+    cluster = EventCluster(setting(10.0, replicas=4, startup_s=1.0))
+    assert cluster.reset(69).ready.tolist() == [[2, 2]]
+    cluster.apply(Plan(placement=np.array([[6, 1]])))
+    assert cluster.advance(5.0).ready.tolist() == [[2, 2]]
+    cluster.apply(Plan(replicas=np.array([7])))
+    # Shortfalls are 4 and -1: the three new ones go to the first host.
+    assert cluster.advance(5.0).ready.tolist() == [[5, 2]]
+    cluster.apply(Plan(replicas=np.array([5]), placement=np.array([[4, 0]])))
+    # Surpluses are 1 and 2: one goes from the second; then, at 1 and 1, the youngest of the host with most containers.
+    assert cluster.advance(5.0).ready.tolist() == [[4, 1]]
+    cluster.apply(Plan(replicas=np.array([8]), placement=np.array([[0, 0]])))
+    assert cluster.advance(5.0).ready.tolist() == [[4, 4]]
+
+
+def test_a_placement_gives_way_where_there_is_no_room() -> None:
+    """What does not fit on the wanted host goes where it fits."""
+    app = application({"a": microservice(1.0, 4.0)}, call("a"))
+    cluster = EventCluster(scenario(app, 10.0, 1, hosts=Hosts(count=2, cores=8.0, memory_mb=1e4), startup_s=1.0))
+    cluster.reset(70)
+    cluster.apply(Plan(replicas=np.array([4]), placement=np.array([[4, 0]])))
+    assert cluster.advance(5.0).ready.tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("placement", [[4, 0], [[4, -1]], [[4, 0, 0]]])
+def test_an_illegal_placement_is_refused(placement: list[int]) -> None:
+    cluster = EventCluster(setting(10.0))
+    cluster.reset(71)
+    with pytest.raises(ValueError, match=r"placement must be \(1, 2\)"):
+        cluster.apply(Plan(placement=np.array(placement)))
