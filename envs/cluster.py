@@ -85,6 +85,7 @@ class ClusterEnv(MicroserviceEnv):
     | `pair_share` | (P, H, H) float32 | - | 0, 1 | share of a pair's traffic from host to host |
     | `containers` | (N, 4) int64 | - | -1, max | id, microservice, host, ready; unused rows are -1 |
     | `container_usage` | (N, 3) float32 | 1/s, -, s | 0, max | load, CPU over quota, age; unused rows are 0 |
+    | `critical_path` | (M, 3) float32 | - | 0, -1, 0; 1, 1, max | share of paths, RI, CI; 0 without traces |
 
     ## Rewards
     The weighted sum of three parts, each at most 0; `info["reward_parts"]` has them without their weights.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.imbalance import latency_cv, load_variance
 from imbres_gym.observation import Observation, tail_latency
 from imbres_gym.telemetry import Telemetry
 
@@ -29,8 +30,8 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
         request_violation: share of requests that were slower than the SLA or failed [0-1]; 0 without requests.
         failed: share of requests that failed [0-1].
         workload_rps: end-user requests that arrived [1/s]; mean over the intervals.
-        load_variance: see `load_variance`; mean over the intervals.
-        latency_cv: see `latency_cv`; mean over the intervals.
+        load_variance: see `imbres_gym.imbalance.load_variance`; mean over the intervals.
+        latency_cv: see `imbres_gym.imbalance.latency_cv`; mean over the intervals.
     """
     requests = sum(int(t.requests.sum()) for t in intervals)
     failed = sum(int(t.failed.sum()) for t in intervals)
@@ -58,38 +59,3 @@ def class_p95_ms(telemetry: Telemetry) -> NDArray[np.float64]:
     """p95 of the E2E latency of each request class (C,) [ms]; a failed request counts as `FAILED_MS`."""
     pairs = zip(telemetry.latencies_ms, telemetry.failed, strict=True)
     return np.array([tail_latency(latencies, int(failed), 95.0) for latencies, failed in pairs])
-
-
-def load_variance(telemetry: Telemetry) -> float:
-    """Imbalance of load [-], >= 0: variance of the requests/s per ready container over its mean squared.
-
-    Mean over the microservices that received load; 0 if none did.
-    """
-    values = []
-    for microservice in range(len(telemetry.ready)):
-        mine = (telemetry.container_microservice == microservice) & telemetry.container_ready
-        values.append(_squared_cv(telemetry.container_rps[mine]))
-    return _mean_of_known(values)
-
-
-def latency_cv(telemetry: Telemetry) -> float:
-    """Imbalance of latency [-], >= 0: standard deviation of the own latency over hosts, divided by its mean.
-
-    Only hosts where spans ended count. Mean over the microservices that have some; 0 if none has.
-    """
-    values = [
-        _squared_cv(row[fresh > 0]) for row, fresh in zip(telemetry.own_latency_ms, telemetry.samples, strict=True)
-    ]
-    return _mean_of_known([np.sqrt(value) for value in values])
-
-
-def _squared_cv(values: NDArray[np.float64]) -> float:
-    """Variance over mean squared; NaN without values or with mean 0."""
-    if values.size == 0 or (mean := float(values.mean())) <= 0.0:
-        return float("nan")
-    return float(values.var()) / mean**2
-
-
-def _mean_of_known(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else 0.0

@@ -18,10 +18,11 @@ UNCOUNTED = 2**62
 def observation_space(info: ClusterInfo, horizon_s: float) -> spaces.Dict:
     """The space of `imbres_gym.observation`: its keys, shapes and dtypes, with these bounds.
 
-    Every lower bound is 0, but -1 in `containers`. Upper bounds, where there is a true one: a latency and an age end
-    with the episode (or `FAILED_MS`, which stands for a failed request); a CPU use with the cores of a host, divided
-    by the quota; shares and utilisations at 1; replica counts at `max_replicas`; connections of a pair at
-    `max_containers` squared. Rates and counts of requests have none, so theirs is the largest number of the dtype.
+    Every lower bound is 0, but -1 in `containers` and of the correlation in `critical_path`. Upper bounds, where there
+    is a true one: a latency and an age end with the episode (or `FAILED_MS`, which stands for a failed request); a CPU
+    use with the cores of a host, divided by the quota; shares and utilisations at 1; replica counts at `max_replicas`;
+    connections of a pair at `max_containers` squared. Rates, counts of requests and ratios of latencies have none, so
+    theirs is the largest number of the dtype.
 
     Args:
         info: fixed facts of the episode.
@@ -56,6 +57,7 @@ def observation_space(info: ClusterInfo, horizon_s: float) -> spaces.Dict:
             "pair_share": _real((p, h, h), 1.0),
             "containers": _integer((n, 4), [UNCOUNTED, m - 1, h - 1, 1], low=-1),
             "container_usage": _real((n, 3), [UNBOUNDED, float(cpu.max()), horizon_s]),
+            "critical_path": _real((m, 3), [1.0, 1.0, UNBOUNDED], low=[0.0, -1.0, 0.0]),
         }
     )
 
@@ -79,9 +81,9 @@ def replicas_space(info: ClusterInfo) -> spaces.MultiDiscrete:
     )
 
 
-def _real(shape: tuple[int, ...], high: ArrayLike) -> spaces.Box:
-    upper = np.broadcast_to(np.asarray(high, np.float32), shape).copy()
-    return spaces.Box(np.zeros(shape, np.float32), upper, dtype=np.float32)
+def _real(shape: tuple[int, ...], high: ArrayLike, low: ArrayLike = 0.0) -> spaces.Box:
+    lower, upper = (np.broadcast_to(np.asarray(bound, np.float32), shape).copy() for bound in (low, high))
+    return spaces.Box(lower, upper, dtype=np.float32)
 
 
 def _integer(shape: tuple[int, ...], high: ArrayLike, low: int = 0) -> spaces.Box:

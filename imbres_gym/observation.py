@@ -25,6 +25,10 @@ M microservices, H hosts, C request classes, P pairs; N = `ClusterInfo.max_conta
 | pair_share | (P, H, H) float32 | 0-1 | share of a pair's traffic from host to host |
 | containers | (N, 4) int64 | - | id, microservice, host, ready (0 or 1); unused rows are -1 |
 | container_usage | (N, 3) float32 | 1/s, -, s | requests/s, CPU as a share of the quota, age; unused rows are 0 |
+| critical_path | (M, 3) float32 | - | of the traces of the last scaling interval; zeros without traces: see below |
+
+`critical_path` has the share of the traced requests whose critical path visits the microservice [0-1], its relative
+importance RI [-1, 1] and its congestion intensity CI (p99 / p50, >= 1; 0 if unknown), see `imbres_gym.critical_path`.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.critical_path import PathWindow
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 Observation = dict[str, NDArray[Any]]
@@ -56,15 +61,20 @@ _REAL = (
 
 
 class Observer:
-    """Turns the telemetry of successive intervals into observations; remembers one scaling interval of latencies."""
+    """Turns the telemetry of successive intervals into observations.
+
+    Remembers the latencies and the traces of one scaling interval.
+    """
 
     def __init__(self, info: ClusterInfo) -> None:
         self._info = info
         self._window: deque[Telemetry] = deque()
+        self._paths = PathWindow(len(info.microservices), info.scaling_interval_s)
 
     def reset(self) -> None:
         """Forget the past."""
         self._window.clear()
+        self._paths.reset()
 
     def observe(self, telemetry: Telemetry) -> Observation:
         """The observation after one more interval; its arrays are new and belong to the caller."""
@@ -78,6 +88,8 @@ class Observer:
         observation["sla_ms"] = np.array([self._info.sla_ms], np.float32)
         observation["window_p95_ms"] = self._window_p95()
         observation["containers"], observation["container_usage"] = self._container_table(telemetry)
+        self._paths.add(telemetry.spans, telemetry.time_s)
+        observation["critical_path"] = self._paths.features().astype(np.float32)
         return observation
 
     def _window_p95(self) -> NDArray[np.float32]:

@@ -1,7 +1,6 @@
 """Figures of a comparison, one file per scenario and kind.
 
-Load vs capacity vs SLA over time; containers and violations per agent; the distribution of the E2E latency. The colours
-are those of Okabe and Ito (2008), which people with any kind of colour vision tell apart.
+Load vs capacity vs SLA over time; containers and violations per agent; the distribution of the E2E latency.
 """
 
 from __future__ import annotations
@@ -16,34 +15,22 @@ from numpy.typing import NDArray
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import QUANTILE_LEVELS
 from imbres_gym.evaluation.report import Row
+from imbres_gym.evaluation.style import (
+    CAPACITY,
+    FAINT,
+    INK,
+    LOAD,
+    STYLE,
+    VIOLATION,
+    colour,
+    line_style,
+    new_figure,
+)
 from imbres_gym.evaluation.task import slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_AGENT_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#444444")
-_LOAD, _CAPACITY, _VIOLATION, _INK, _FAINT = "#0072B2", "#009E73", "#D55E00", "#333333", "#999999"
-_LINES = ("-", "--", "-.", ":")
-
-_STYLE: Any = {
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": "#777777",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.7,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-}
 
 
 def write_figures(results: Sequence[EpisodeResult], rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -53,7 +40,7 @@ def write_figures(results: Sequence[EpisodeResult], rows: Sequence[Row], folder:
     scenarios = list(dict.fromkeys(result.scenario for result in results))
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, list[Path]] = {"over-time": [], "agents": [], "latency": []}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for scenario in scenarios:
             episodes = [result for result in results if result.scenario == scenario]
             figures = {
@@ -75,16 +62,6 @@ def _by_agent(episodes: Sequence[EpisodeResult]) -> dict[str, list[EpisodeResult
     return agents
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    """A figure that belongs to no window and no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _minutes(seconds: NDArray[np.float64] | float) -> Any:
     return np.asarray(seconds) / 60.0
 
@@ -96,7 +73,7 @@ def draw_over_time(episodes: Sequence[EpisodeResult]) -> Figure:
     request class, per control interval and per 60 s window; windows above the SLA are shaded, and so is the warm-up.
     """
     agents = _by_agent(episodes)
-    figure = _new_figure(11.0, 1.1 + 2.3 * len(agents))
+    figure = new_figure(11.0, 1.1 + 2.3 * len(agents))
     axes = figure.subplots(len(agents), 2, sharex=True, sharey="col", squeeze=False)
     most_containers = max(float(runs[0].series["containers"].max()) for runs in agents.values())
     for (agent, runs), (left, right) in zip(agents.items(), axes, strict=True):
@@ -111,7 +88,7 @@ def draw_over_time(episodes: Sequence[EpisodeResult]) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("time [min]")
     first = episodes[0]
-    figure.suptitle(f"{first.scenario}: load, capacity and SLA over time (seed {first.seed})", color=_INK)
+    figure.suptitle(f"{first.scenario}: load, capacity and SLA over time (seed {first.seed})", color=INK)
     for axis in axes[-1]:
         # Below the lowest row, where it hides no curve.
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=4, fontsize=8.5)
@@ -143,29 +120,29 @@ def _highest_load(episode: EpisodeResult) -> float:
 def _draw_load(axis: Axes, episode: EpisodeResult, most_containers: float) -> None:
     series, time = episode.series, _minutes(episode.series["time_s"])
     workload = series["workload_rps"].sum(axis=1)
-    axis.plot(time, workload, color=_LOAD, lw=1.2, label="workload")
-    axis.step(time, series["capacity_rps"], where="post", color=_CAPACITY, lw=1.6, label="capacity at 50 % CPU (est.)")
+    axis.plot(time, workload, color=LOAD, lw=1.2, label="workload")
+    axis.step(time, series["capacity_rps"], where="post", color=CAPACITY, lw=1.6, label="capacity at 50 % CPU (est.)")
     axis.set_ylabel("requests/s")
     twin = axis.twinx()
-    twin.step(time, series["containers"], where="post", color=_FAINT, lw=1.1, ls="--")
-    axis.plot([], [], color=_FAINT, lw=1.1, ls="--", label="containers (right axis)")
+    twin.step(time, series["containers"], where="post", color=FAINT, lw=1.1, ls="--")
+    axis.plot([], [], color=FAINT, lw=1.1, ls="--", label="containers (right axis)")
     twin.set_ylim(0.0, 1.25 * most_containers)
     twin.grid(visible=False)
-    twin.tick_params(axis="y", colors=_FAINT)
+    twin.tick_params(axis="y", colors=FAINT)
 
 
 def _draw_latency_over_time(axis: Axes, episode: EpisodeResult) -> None:
     windows = episode.windows
     p95 = episode.series["p95_ms"].max(axis=1)
-    axis.plot(_minutes(episode.series["time_s"]), p95, color=_FAINT, lw=0.8, label=f"p95 of {_step(episode)} s")
+    axis.plot(_minutes(episode.series["time_s"]), p95, color=FAINT, lw=0.8, label=f"p95 of {_step(episode)} s")
     edges = np.append(windows["start_s"], windows["end_s"][-1])
     ceiling = float(episode.series["p95_ms"].max())
     level = np.where(np.isfinite(windows["p95_ms"]), windows["p95_ms"], ceiling).max(axis=1)
-    axis.stairs(level, _minutes(edges), color=_LOAD, lw=1.7, baseline=None, label="p95 of 60 s")
-    axis.axhline(episode.sla_ms, color=_VIOLATION, lw=1.2, ls="--", label=f"SLA {episode.sla_ms:g} ms")
-    axis.fill_between([], [], [], color=_VIOLATION, alpha=0.18, lw=0, label="window above SLA")
+    axis.stairs(level, _minutes(edges), color=LOAD, lw=1.7, baseline=None, label="p95 of 60 s")
+    axis.axhline(episode.sla_ms, color=VIOLATION, lw=1.2, ls="--", label=f"SLA {episode.sla_ms:g} ms")
+    axis.fill_between([], [], [], color=VIOLATION, alpha=0.18, lw=0, label="window above SLA")
     for start, end in zip(windows["start_s"][windows["violated"]], windows["end_s"][windows["violated"]], strict=True):
-        axis.axvspan(float(_minutes(start)), float(_minutes(end)), color=_VIOLATION, alpha=0.18, lw=0)
+        axis.axvspan(float(_minutes(start)), float(_minutes(end)), color=VIOLATION, alpha=0.18, lw=0)
     axis.set_ylabel("p95 of the slowest class [ms]" if len(episode.classes) > 1 else "E2E p95 [ms]")
 
 
@@ -191,7 +168,7 @@ def _mark_warmup(axis: Axes, episode: EpisodeResult) -> None:
 
 def draw_agents(rows: Sequence[Row]) -> Figure:
     """Containers and violations per agent: means over seeds with 95 % intervals (Student t)."""
-    figure = _new_figure(11.0, 1.5 + 0.42 * max(3, len(rows)))
+    figure = new_figure(11.0, 1.5 + 0.42 * max(3, len(rows)))
     panels = (
         ("containers", "containers (time average)", 1.0),
         ("sla_violation", "60 s windows with p95 above the SLA [%]", 100.0),
@@ -204,11 +181,11 @@ def draw_agents(rows: Sequence[Row]) -> Figure:
         means = np.array([estimate.mean for estimate in estimates]) * scale
         lows = np.array([estimate.low for estimate in estimates]) * scale
         highs = np.array([estimate.high for estimate in estimates]) * scale
-        axis.barh(positions, means, height=0.62, color=[_colour(i) for i in range(len(rows))], alpha=0.85)
-        axis.errorbar(means, positions, xerr=[means - lows, highs - means], fmt="none", ecolor=_INK, lw=1.2, capsize=3)
+        axis.barh(positions, means, height=0.62, color=[colour(i) for i in range(len(rows))], alpha=0.85)
+        axis.errorbar(means, positions, xerr=[means - lows, highs - means], fmt="none", ecolor=INK, lw=1.2, capsize=3)
         span = max(float(highs.max()), 1.0 if scale > 1.0 else 0.0)
         for position, mean, high in zip(positions, means, highs, strict=True):
-            axis.text(high + 0.03 * span, position, f"{mean:.1f}", va="center", fontsize=9, color=_INK)
+            axis.text(high + 0.03 * span, position, f"{mean:.1f}", va="center", fontsize=9, color=INK)
         axis.set_xlim(0.0, 1.22 * span)
         if scale > 1.0:  # a share ends at 100 %, whatever room its label needs
             axis.set_xticks([tick for tick in axis.get_xticks() if 0.0 <= tick <= min(100.0, 1.22 * span)])
@@ -220,14 +197,14 @@ def draw_agents(rows: Sequence[Row]) -> Figure:
     count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}-{max(seeds)}"
     spread = "mean" if seeds == {1} else "mean and 95 % interval"
     figure.suptitle(
-        f"{rows[0].scenario} (SLA {rows[0].sla_ms:g} ms): {spread} over {count} seed{'s' * (count != '1')}", color=_INK
+        f"{rows[0].scenario} (SLA {rows[0].sla_ms:g} ms): {spread} over {count} seed{'s' * (count != '1')}", color=INK
     )
     return figure
 
 
 def draw_latency(episodes: Sequence[EpisodeResult]) -> Figure:
     """Distribution of the E2E latency after the warm-up, all seeds together: body (left) and tail (right)."""
-    figure = _new_figure(11.0, 4.0)
+    figure = new_figure(11.0, 4.0)
     body, tail = figure.subplots(1, 2)
     everything = np.concatenate([episode.quantiles_ms for episode in episodes])
     fastest, slowest = float(everything.min()), float(everything.max())
@@ -236,37 +213,28 @@ def draw_latency(episodes: Sequence[EpisodeResult]) -> Figure:
     grid = np.geomspace(max(0.9 * min(fastest, sla_ms), 0.01), 1.1 * max(slowest, sla_ms), 600)
     for index, (agent, runs) in enumerate(_by_agent(episodes).items()):
         share = np.mean([_share_below(grid, run.quantiles_ms) for run in runs], axis=0)
-        style = {"color": _colour(index), "ls": _line(index), "lw": 1.8, "label": agent}
+        style = {"color": colour(index), "ls": line_style(index), "lw": 1.8, "label": agent}
         body.plot(grid, 100.0 * share, **style)
         tail.plot(grid, np.where(share < 1.0 - 1e-5, 100.0 * (1.0 - share), np.nan), **style)
     for axis in (body, tail):
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_xlabel("E2E latency [ms]; failed requests count as 10 s")
-        axis.axvline(episodes[0].sla_ms, color=_VIOLATION, lw=1.2, ls="--")
-    body.axhline(95.0, color=_FAINT, lw=1.0, ls=":")
+        axis.axvline(episodes[0].sla_ms, color=VIOLATION, lw=1.2, ls="--")
+    body.axhline(95.0, color=FAINT, lw=1.0, ls=":")
     body.set_ylabel("requests that were faster [%]")
     body.set_ylim(0.0, 101.0)
-    tail.axhline(5.0, color=_FAINT, lw=1.0, ls=":")
+    tail.axhline(5.0, color=FAINT, lw=1.0, ls=":")
     tail.set_yscale("log")
     tail.yaxis.set_major_formatter("{x:g}")
     tail.set_ylabel("requests that were slower [%]")
     tail.set_ylim(1e-3, 110.0)
-    body.text(episodes[0].sla_ms, 3.0, f" SLA {episodes[0].sla_ms:g} ms", color=_VIOLATION, fontsize=8.5, va="bottom")
+    body.text(episodes[0].sla_ms, 3.0, f" SLA {episodes[0].sla_ms:g} ms", color=VIOLATION, fontsize=8.5, va="bottom")
     body.legend(loc="upper left")
-    figure.suptitle(f"{episodes[0].scenario}: E2E latency of all requests after the warm-up", color=_INK)
+    figure.suptitle(f"{episodes[0].scenario}: E2E latency of all requests after the warm-up", color=INK)
     return figure
 
 
 def _share_below(grid: NDArray[np.float64], quantiles_ms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the requests at most as slow as each value of the grid."""
     return np.interp(grid, np.maximum.accumulate(quantiles_ms), QUANTILE_LEVELS, left=0.0, right=1.0)
-
-
-def _colour(index: int) -> str:
-    return _AGENT_COLOURS[index % len(_AGENT_COLOURS)]
-
-
-def _line(index: int) -> str:
-    """A line style that the agent of the same colour does not have."""
-    return _LINES[(index + index // len(_AGENT_COLOURS)) % len(_LINES)]

@@ -27,6 +27,8 @@ METRICS = (
     "p95_ms",
     "p99_ms",
     "connections",
+    "connection_churn",
+    "load_variance",
     "decision_ms",
 )
 """Names of the metrics, in the order of every table."""
@@ -46,6 +48,8 @@ class Recording:
         interval_s: (T,) its length.
         containers: (T,) containers, ready or starting, at the end of the interval.
         connections: (T,) open connections at its end.
+        connection_churn: (T,) connections opened and closed in it.
+        load_variance: (T,) see `imbres_gym.imbalance.load_variance`.
         arrivals: (T, C) end-user requests that arrived.
         requests: (T, C) requests that ended, failed ones included.
         failed: (T, C) of them failed.
@@ -58,6 +62,8 @@ class Recording:
     interval_s: Floats
     containers: Floats
     connections: Floats
+    connection_churn: Floats
+    load_variance: Floats
     arrivals: Floats
     requests: Ints
     failed: Ints
@@ -79,6 +85,8 @@ class Recording:
             self.interval_s[chosen],
             self.containers[chosen],
             self.connections[chosen],
+            self.connection_churn[chosen],
+            self.load_variance[chosen],
             self.arrivals[chosen],
             self.requests[chosen],
             self.failed[chosen],
@@ -158,6 +166,8 @@ def episode_metrics(recording: Recording, sla_ms: float) -> dict[str, float]:
     - request_violation: share of requests slower than the SLA or failed [0-1]; 1 if requests arrived and none ended;
     - p50_ms, p95_ms, p99_ms: over all requests of all classes;
     - connections: time average of the open connections;
+    - connection_churn: connections opened and closed per minute;
+    - load_variance: time average of the variance of load over the containers of a microservice, see `Recording`;
     - decision_ms: mean wall-clock time of a decision.
 
     Raises:
@@ -176,6 +186,8 @@ def episode_metrics(recording: Recording, sla_ms: float) -> dict[str, float]:
         "p95_ms": _percentile(recording, classes, 95.0),
         "p99_ms": _percentile(recording, classes, 99.0),
         "connections": float(np.average(recording.connections, weights=weights)),
+        "connection_churn": float(60.0 * recording.connection_churn.sum() / weights.sum()),
+        "load_variance": float(np.average(recording.load_variance, weights=weights)),
         "decision_ms": float(recording.decision_ms.mean()),
     }
 

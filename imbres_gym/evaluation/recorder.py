@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.evaluation.metrics import Recording
+from imbres_gym.imbalance import load_variance
 from imbres_gym.observation import tail_latency
 from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import Telemetry
@@ -105,6 +106,8 @@ class Recorder:
             interval_s=np.array([t.interval_s for t in measured]),
             containers=np.array([interval.containers for interval in self._intervals], np.float64),
             connections=np.array([t.connections.sum() for t in measured], np.float64),
+            connection_churn=np.array([t.connection_churn for t in measured], np.float64),
+            load_variance=np.array([load_variance(t) for t in measured]),
             arrivals=np.array([t.workload_rps * t.interval_s for t in measured]),
             requests=np.array([t.requests for t in measured], np.int64),
             failed=np.array([t.failed for t in measured], np.int64),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from imbres_gym.evaluation.episode import EpisodeResult
+from imbres_gym.evaluation.metrics import METRICS
 from imbres_gym.evaluation.task import EpisodeTask
 
 _ARRAY_FIELDS = ("series", "windows", "quantiles_ms")
@@ -90,4 +91,6 @@ def stored_episode(folder: Path, task: EpisodeTask) -> tuple[EpisodeResult | Non
     different = [name for name in wanted if result.fingerprint.get(name) != wanted[name]]
     if different:
         return None, f"{path.name}: another {', '.join(different)}"
+    if set(result.metrics["settled"]) != set(METRICS):
+        return None, f"{path.name}: other metrics"
     return result, ""

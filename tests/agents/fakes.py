@@ -74,6 +74,7 @@ def make_observation(info: ClusterInfo, ready: Sequence[Sequence[int]], **change
         "pair_share": np.zeros((p, h, h)),
         "containers": containers,
         "container_usage": usage,
+        "critical_path": np.zeros((m, 3)),
     }
     unknown = changes.keys() - values.keys()
     assert not unknown, f"an observation has no {unknown}"

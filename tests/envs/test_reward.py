@@ -9,8 +9,9 @@ from fake_cluster import FakeCluster, tiny_scenario
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.metrics import latency_cv, load_variance, step_metrics
+from envs.metrics import step_metrics
 from envs.reward import RewardWeights, make_weights, reward_bounds, reward_parts, weighted_sum
+from imbres_gym.imbalance import latency_cv, load_variance
 from imbres_gym.observation import Observer
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 

@@ -34,6 +34,8 @@ def recording(
         interval_s=np.full(count, interval_s),
         containers=np.array(containers or [10.0] * count),
         connections=np.arange(count, dtype=np.float64),
+        connection_churn=np.full(count, 3.0),
+        load_variance=np.linspace(0.0, 0.3, count),
         arrivals=np.array(arrivals if arrivals else ended, np.float64),
         requests=ended,
         failed=failures,
@@ -57,6 +59,8 @@ def test_every_metric_of_a_small_episode() -> None:
         "p95_ms": pytest.approx(265.0),  # position 0.95 * 7 = 6.65 of 10 .. 200, 300
         "p99_ms": pytest.approx(293.0),
         "connections": 1.5,
+        "connection_churn": 6.0,  # 4 x 3 in 2 minutes
+        "load_variance": pytest.approx(0.15),
         "decision_ms": 2.0,
     }
 

@@ -74,6 +74,14 @@ def test_only_the_same_episode_is_reused(tmp_path: Path) -> None:
     assert stored_episode(tmp_path, replace(task, seed=1001)) == (None, "")
 
 
+def test_an_episode_of_an_earlier_list_of_metrics_runs_again(tmp_path: Path) -> None:
+    result = run_episode(fakes.task())
+    settled = {name: value for name, value in result.metrics["settled"].items() if name != "load_variance"}
+    old = replace(result, metrics={**result.metrics, "settled": settled})
+    save_episode(old, episode_path(tmp_path, fakes.task()))
+    assert stored_episode(tmp_path, fakes.task()) == (None, "tiny--fake.steady.seed-1000.npz: other metrics")
+
+
 def test_the_fingerprint_follows_the_content_of_a_replayed_workload(tmp_path: Path) -> None:
     file = tmp_path / "rates.txt"
     file.write_text("10\n")
