@@ -138,7 +138,7 @@ def _rows(
         & (slots["life"][target] == READY)
     )
     gone = known & ~keep
-    lost = np.bincount(source[gone], links.weight[gone], len(slots))
+    lost = np.bincount(source[gone], links.weight[gone], len(slots)).astype(np.float64)
     return source[keep], target[keep], links.weight[keep], lost
 
 
