@@ -37,7 +37,7 @@ def test_the_summary_has_the_promised_form(results: list[EpisodeResult], tmp_pat
         ("tiny/fake", "thrifty"),
     ]
     for row in summary["results"]:
-        assert set(row) == {"scenario", "agent", "metrics"}
+        assert set(row) == {"scenario", "agent", "seeds", "metrics", "containers_to_oracle"}
         assert list(row["metrics"]) == list(METRICS)
         for estimate in row["metrics"].values():
             assert set(estimate) == {"mean", "low", "high"}
@@ -100,7 +100,7 @@ def test_figures_are_drawn_for_every_scenario(results: list[EpisodeResult], tmp_
         f"{scenario}.{kind}.png"
         for kind in ("over-time", "agents", "latency")
         for scenario in ("tiny--fake", "tiny--other")
-    ]
+    ] + ["performance-profiles.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written.figures)
 
 
