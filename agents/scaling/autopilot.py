@@ -82,7 +82,7 @@ class AutopilotScaling:
             self._interval.clear()
             self._forget(self._samples, time_s - self._window_s)
             peak = decayed_peak([(time_s - at, use) for at, use in self._samples], self._half_life_s)
-            needed = np.ceil(peak / (self._target * self._cores) - 1e-9).astype(np.int64)
+            needed = np.ceil(peak / (self._target * self._cores) - 1e-6).astype(np.int64)
             self._recommendations.append((time_s, needed))
             self._forget(self._recommendations, time_s - self._downscale_s)
             largest = np.max([counts for _, counts in self._recommendations], axis=0)
