@@ -113,6 +113,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["compare", "social-network/high-strict", "--duration", "2m", "--warmup", "2m"], "leaves nothing"),
         (["compare", "social-network/high-strict", "--engine", "magic"], "engine"),
         (["compare", "social-network/high-strict", "--seeds", "0"], "--seeds"),
+        (["compare", "social-network/high-strict", "--reference", "imbers"], "--reference: 'imbers' is none of the"),
         (["run", "imbers", "social-network/high-strict"], "did you mean 'imbres'?"),
         (["show", "social-netwrok"], "did you mean 'social-network'?"),
         (["list", "agent"], "agents"),

@@ -37,6 +37,10 @@ def compare(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Episodes that run at once.  [default: the number of cores]")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Agent that the others are held against over several scenarios.  [default: the first]"),
+    ] = None,
     engine: Annotated[str, typer.Option(help="Engine of the simulated cluster.")] = "events",
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/compare"),
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished episodes of the same comparison.")] = False,
@@ -62,9 +66,11 @@ def compare(
             warmup_s=duration_seconds(warmup, "--warmup", may_be_zero=True),
             engine=engine,
         )
+        against = _reference(reference, _split(agents), list(dict.fromkeys(task.agent_name for task in tasks)))
         prepare_folder(out, resume)
         example = shlex.join(["imbres-gym", "run", _split(agents)[0], scenarios[0]])
-        failed = _run_and_report(tasks, find_stored(out, tasks) if resume else Stored({}, []), workers, out, example)
+        stored = find_stored(out, tasks) if resume else Stored({}, [])
+        failed = _run_and_report(tasks, stored, workers, out, against, example)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -84,7 +90,21 @@ def _split(names: str) -> list[str]:
     return split
 
 
-def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | None, out: Path, example: str) -> bool:
+def _reference(given: str | None, agents: list[str], labels: list[str]) -> str:
+    """The name that tables show for the reference, which may be given as its YAML file, too."""
+    from imbres_gym.config import ConfigError, nearest
+
+    names = {**dict(zip(agents, labels, strict=True)), **{label: label for label in labels}}
+    if given is None:
+        return labels[0]
+    if given not in names:
+        raise ConfigError(f"--reference: {given!r} is none of the agents; {nearest(given, list(names))}")
+    return names[given]
+
+
+def _run_and_report(
+    tasks: list[EpisodeTask], stored: Stored, workers: int | None, out: Path, reference: str, example: str
+) -> bool:
     """Run what is missing with a progress bar, then write and print the summary; says whether anything failed."""
     import os
 
@@ -123,7 +143,7 @@ def _run_and_report(tasks: list[EpisodeTask], stored: Stored, workers: int | Non
         results, failures = run_tasks(tasks, out, executor, on_finished, stored.results)
     if results:
         with console.status("writing figures and TensorBoard logs"):
-            written = write_outputs(out, results, failures)
+            written = write_outputs(out, results, failures, reference=reference)
         _conclude(console, written, out, example)
     if failures:
         console.print(f"[red]{len(failures)} of {len(tasks)} episodes failed;[/red] see {out / 'failures'}")
@@ -150,6 +170,7 @@ def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
 
 def _conclude(console: Console, written: Written, out: Path, example: str) -> None:
     """The table, where everything is, and what to look at next."""
+    from imbres_gym.evaluation.aggregate_report import rich_aggregate
     from imbres_gym.evaluation.report import rich_tables
 
     for table in rich_tables(written.rows):
@@ -160,6 +181,13 @@ def _conclude(console: Console, written: Written, out: Path, example: str) -> No
         f"{shown}, after the warm-up. p50, p95 and p99 are of all requests together; a window is above the SLA if the "
         "p95 of any request class is. Fewer containers at few violations is better.\n"
     )
+    if written.aggregated is not None:
+        console.print(rich_aggregate(written.aggregated))
+        console.print(
+            "Inter-quartile mean of containers relative to another agent's, means of violations, and the probability "
+            f"P that a run is better than one of {written.aggregated.reference}; with 95 % stratified-bootstrap "
+            "intervals, which are too narrow with few seeds.\n"
+        )
     lines = [
         f"  summary   {written.summary}, {written.table}",
         f"  figures   {out / 'figures'}",

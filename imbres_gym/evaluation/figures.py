@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.evaluation.aggregate import AggregateTable
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import QUANTILE_LEVELS
+from imbres_gym.evaluation.profile_figure import draw_profiles
 from imbres_gym.evaluation.report import Row
 from imbres_gym.evaluation.style import (
     CAPACITY,
@@ -33,8 +35,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_figures(results: Sequence[EpisodeResult], rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw every figure and write it as PNG; returns the files, over-time figures first."""
+def write_figures(
+    results: Sequence[EpisodeResult], rows: Sequence[Row], folder: Path, aggregated: AggregateTable | None = None
+) -> list[Path]:
+    """Draw every figure and write it as PNG; returns the files, over-time figures first.
+
+    `SCENARIO.over-time.png`, `SCENARIO.agents.png` and `SCENARIO.latency.png`; and, where there is an aggregate over
+    several scenarios, `performance-profiles.png`.
+    """
     import matplotlib as mpl
 
     scenarios = list(dict.fromkeys(result.scenario for result in results))
@@ -52,6 +60,10 @@ def write_figures(results: Sequence[EpisodeResult], rows: Sequence[Row], folder:
                 path = folder / f"{slug(scenario)}.{kind}.png"
                 figure.savefig(path, dpi=150)
                 written[kind].append(path)
+        if aggregated is not None:
+            path = folder / "performance-profiles.png"
+            draw_profiles(results, aggregated.reference).savefig(path, dpi=150)
+            written["profiles"] = [path]
     return [path for paths in written.values() for path in paths]
 
 

@@ -93,7 +93,7 @@ class Recorder:
             reward_parts={name: float(value) for name, value in info.get("reward_parts", {}).items()},
             decision_ms=decision_ms,
             metrics={name: float(value) for name, value in info["metrics"].items()},
-            illegal_actions=_illegal(info.get("illegal_actions", {})),
+            illegal_actions=count_illegal(info.get("illegal_actions", {})),
         )
         self._intervals.append(interval)
         return interval
@@ -147,8 +147,8 @@ class Recorder:
         return series
 
 
-def _illegal(counts: Mapping[str, int]) -> int:
-    """Of one step; an environment also says the "total" since its reset."""
+def count_illegal(counts: Mapping[str, int]) -> int:
+    """Illegal parts of one step's action: all of `info["illegal_actions"]` but the "total" since the reset."""
     return sum(int(count) for kind, count in counts.items() if kind != "total")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imbres_gym import __version__
+from imbres_gym.evaluation.aggregate import ORACLE, AggregateTable
+from imbres_gym.evaluation.aggregate_report import aggregate_data
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import METRICS
 from imbres_gym.evaluation.runner import EpisodeFailure
@@ -30,6 +32,7 @@ class Row:
         sla_ms: target of the p95.
         seeds: of the episodes that it is the mean of.
         metrics: settled metrics, name -> mean and interval over the seeds.
+        containers_to_oracle: containers over those of the oracle with the same seed [-]; None without an oracle.
     """
 
     scenario: str
@@ -37,6 +40,7 @@ class Row:
     sla_ms: float
     seeds: tuple[int, ...]
     metrics: dict[str, Estimate]
+    containers_to_oracle: Estimate | None = None
 
 
 def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
@@ -51,6 +55,7 @@ def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
             episodes[0].sla_ms,
             tuple(episode.seed for episode in episodes),
             {name: _estimate(name, episodes) for name in METRICS},
+            _to_oracle(episodes, groups.get((scenario, ORACLE), [])),
         )
         for (scenario, agent), episodes in groups.items()
     ]
@@ -61,13 +66,31 @@ def _estimate(name: str, episodes: list[EpisodeResult]) -> Estimate:
     return mean_interval([episode.metrics["settled"][name] for episode in episodes], bounds)
 
 
-def write_summary(
-    path: Path, rows: Sequence[Row], results: Sequence[EpisodeResult], failures: Sequence[EpisodeFailure]
-) -> None:
-    """Write `summary.json`.
+def _to_oracle(episodes: list[EpisodeResult], oracle: list[EpisodeResult]) -> Estimate | None:
+    limits = {episode.seed: episode.metrics["settled"]["containers"] for episode in oracle}
+    common = [episode for episode in episodes if episode.seed in limits]
+    ratios = [episode.metrics["settled"]["containers"] / limits[episode.seed] for episode in common]
+    return mean_interval(ratios) if ratios else None
 
-    Its `results` are a list of {"scenario", "agent", "metrics": {NAME: {"mean", "low", "high"}}}; beside them stand the
-    version, the seeds, the confidence of the intervals and the episodes that failed.
+
+def write_summary(
+    path: Path,
+    rows: Sequence[Row],
+    results: Sequence[EpisodeResult],
+    failures: Sequence[EpisodeFailure],
+    aggregated: AggregateTable | None,
+) -> None:
+    """Write `summary.json`, an object with these keys.
+
+    - `version` of this package; `seeds`, `duration_s`, `warmup_s`: lists of those that occur;
+    - `interval`: what the intervals of the `results` are;
+    - `results`: one object per scenario and agent: `scenario`, `agent`, `seeds` (of the finished episodes), `metrics`
+      (each of `METRICS` -> {`mean`, `low`, `high`}), `containers_to_oracle` ({`mean`, `low`, `high`}, or null without
+      an agent called "oracle");
+    - `aggregate`: null for a single scenario, else an object: `reference`, `scenarios`, `interval`, and `agents`, one
+      object per agent with the fields of `imbres_gym.evaluation.aggregate.AggregateRow`, intervals as {`value`, `low`,
+      `high`};
+    - `failures`: one object per episode that could not be finished: `episode`, `message`.
     """
     data: dict[str, Any] = {
         "version": __version__,
@@ -79,10 +102,13 @@ def write_summary(
             {
                 "scenario": row.scenario,
                 "agent": row.agent,
+                "seeds": list(row.seeds),
                 "metrics": {name: asdict(estimate) for name, estimate in row.metrics.items()},
+                "containers_to_oracle": None if row.containers_to_oracle is None else asdict(row.containers_to_oracle),
             }
             for row in rows
         ],
+        "aggregate": None if aggregated is None else aggregate_data(aggregated),
         "failures": [{"episode": failure.title, "message": failure.message} for failure in failures],
     }
     write_atomically(path, (json.dumps(data, indent=2) + "\n").encode())
@@ -140,6 +166,8 @@ def rich_tables(rows: Sequence[Row]) -> list[Table]:
     from rich.table import Table
 
     tables: dict[str, Table] = {}
+    judged = any(row.containers_to_oracle is not None for row in rows)
+    wanted = len({seed for row in rows for seed in row.seeds})
     for row in rows:
         if row.scenario not in tables:
             title = f"[bold]{row.scenario}[/bold]  SLA: p95 of every request class <= {row.sla_ms:g} ms"
@@ -149,22 +177,33 @@ def rich_tables(rows: Sequence[Row]) -> list[Table]:
             table.add_column("agent", style="bold", overflow="fold")
             for heading in _NARROW_COLUMNS.values():
                 table.add_column(heading, justify="right", no_wrap=True)
+            if judged:
+                table.add_column("con-\ntainers\n/ oracle", justify="right", no_wrap=True)
             tables[row.scenario] = table
         cells = []
         for name in _COLUMNS:
             spread = format_spread(name, row.metrics[name])
             cells.append(format_mean(name, row.metrics[name]) + (f"\n[dim]{spread}[/dim]" if spread else ""))
-        tables[row.scenario].add_row(row.agent, *cells)
+        if judged:
+            cells.append(_ratio_text(row.containers_to_oracle, "\n"))
+        missing = f"\n[yellow]{len(row.seeds)} of {wanted} seeds[/yellow]" if len(row.seeds) < wanted else ""
+        tables[row.scenario].add_row(row.agent + missing, *cells)
     return list(tables.values())
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
     """The summary as a Markdown table with a line on how to read it."""
-    header = ["scenario", "SLA ms", "agent", *_COLUMNS.values(), "seeds"]
-    lines = [_markdown_row(header), _markdown_row(["---", "---:", "---", *["---:"] * (len(_COLUMNS) + 1)])]
+    judged = any(row.containers_to_oracle is not None for row in rows)
+    wanted = len({seed for row in rows for seed in row.seeds})
+    ratio = ["containers / oracle"] if judged else []
+    header = ["scenario", "SLA ms", "agent", *_COLUMNS.values(), *ratio, "seeds"]
+    lines = [_markdown_row(header), _markdown_row(["---", "---:", "---", *["---:"] * (len(header) - 3)])]
     for row in rows:
         values = [f"{format_mean(n, row.metrics[n])} {format_spread(n, row.metrics[n])}".strip() for n in _COLUMNS]
-        lines.append(_markdown_row([row.scenario, f"{row.sla_ms:g}", row.agent, *values, str(len(row.seeds))]))
+        if judged:
+            values.append(_ratio_text(row.containers_to_oracle, " "))
+        seeds = str(len(row.seeds)) + (f" of {wanted}" if len(row.seeds) < wanted else "")
+        lines.append(_markdown_row([row.scenario, f"{row.sla_ms:g}", row.agent, *values, seeds]))
     note = (
         "Mean over seeds of the settled part of each episode, ± half of the 95 % Student t-interval (the longer side "
         "where it is cut off at the smallest or largest possible value). Windows > SLA: share of 60 s windows whose "
@@ -172,6 +211,14 @@ def markdown_table(rows: Sequence[Row]) -> str:
         "Decision ms depends on the machine."
     )
     return "\n".join([*lines, "", note, ""])
+
+
+def _ratio_text(ratio: Estimate | None, between: str) -> str:
+    """Containers over the oracle's: "1.31 ± 0.04"."""
+    if ratio is None:
+        return "-"
+    half = max(ratio.high - ratio.mean, ratio.mean - ratio.low)
+    return f"{ratio.mean:.2f}" + (f"{between}± {half:.2f}" if half else "")
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""TensorBoard logs of episodes: the same tags for hand-written and learned agents, without importing torch."""
+"""TensorBoard logs of episodes, written without importing torch; the tags are those of `imbres_gym.evaluation.tags`."""
 
 from __future__ import annotations
 
@@ -9,46 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import METRICS
+from imbres_gym.evaluation.tags import scalars
 from imbres_gym.evaluation.task import slug
-
-_E2E = ("p50_ms", "p95_ms", "p99_ms")
-_CLUSTER = ("containers", "connections", "capacity_rps", "illegal_actions")
-
-
-def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
-    """Tag -> value per control interval (T,), NaN where there is none.
-
-    - `e2e/p50_ms`, `e2e/p95_ms`, `e2e/p99_ms`: the slowest request class; with several classes also `.../CLASS`;
-    - `e2e/sla_ms`: the target;
-    - `cluster/containers`, `connections`, `workload_rps`, `capacity_rps`, `illegal_actions`;
-    - every other scalar of the environment's `info["metrics"]`: latencies (`_ms`) and violations as `e2e/NAME`, the
-      rest as `cluster/NAME`;
-    - `replicas/MICROSERVICE`;
-    - `reward/total`, `reward/PART`; `decision/total_ms`, `decision/TIER_ms`.
-    """
-    series = result.series
-    tags: dict[str, NDArray[Any]] = {"e2e/sla_ms": np.full(len(series["time_s"]), result.sla_ms)}
-    for name in _E2E:
-        tags[f"e2e/{name}"] = series[name].max(axis=1)
-        if len(result.classes) > 1:
-            tags.update({f"e2e/{name}/{label}": series[name][:, i] for i, label in enumerate(result.classes)})
-    tags.update({f"cluster/{name}": series[name] for name in _CLUSTER if name in series})
-    tags["cluster/workload_rps"] = series["workload_rps"].sum(axis=1)
-    tags.update({f"replicas/{name}": series["replicas"][:, i] for i, name in enumerate(result.microservices)})
-    tags["reward/total"] = series["reward"]
-    for key, values in series.items():
-        group, _, name = key.partition("/")
-        if group == "reward" and name:
-            tags[key] = values
-        elif group == "decision_ms":
-            tags[f"decision/{name}_ms"] = values
-        elif group == "metrics" and name != "reward":
-            tags.setdefault(f"e2e/{name}" if name.endswith(("_ms", "_violation")) else f"cluster/{name}", values)
-    return {tag: np.asarray(values, np.float64) for tag, values in tags.items()}
 
 
 def write_logs(results: Sequence[EpisodeResult], folder: Path, figures: Sequence[Path] = ()) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from imbres_gym.agent import AgentConfig
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.task import EpisodeTask
+from imbres_gym.observation import tail_latency
 from imbres_gym.scenario import Scenario, validate
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 
@@ -92,7 +93,12 @@ class FakeCluster(gym.Env[Any, Any]):
         telemetry = self._measure(int(action))
         info = {
             "telemetry": telemetry,
-            "metrics": {"load_variance": 0.25, "p95_ms": 1.0},
+            "metrics": {
+                "containers": float(telemetry.ready.sum()),
+                "load_variance": 0.25,
+                "p95_ms": tail_latency(np.concatenate(telemetry.latencies_ms), int(telemetry.failed.sum()), 95.0),
+                "reward": -1.5,
+            },
             "reward_parts": {"resource": -1.0, "violation": -0.5},
             "illegal_actions": {"load": 2, "replicas": 1, "total": 300},
         }
