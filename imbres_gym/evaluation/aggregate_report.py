@@ -23,7 +23,7 @@ def _columns(table: AggregateTable) -> list[tuple[str, Value, float, int]]:
         (f"containers / {table.reference}", lambda row: row.containers_to_reference, 1.0, 2),
         ("containers / oracle", lambda row: row.containers_to_oracle, 1.0, 2),
         ("windows > SLA, %", lambda row: row.sla_violation, 100.0, 1),
-        ("requests > SLA, %", lambda row: row.request_violation, 100.0, 1),
+        ("requests > SLA, %", lambda row: row.request_violation, 100.0, 2),
         (f"P(fewer containers than {table.reference})", lambda row: row.fewer_containers, 1.0, 2),
         (f"P(fewer violations than {table.reference})", lambda row: row.fewer_violations, 1.0, 2),
     ]

@@ -15,18 +15,35 @@ from imbres_gym.evaluation.metrics import METRICS
 from imbres_gym.evaluation.tags import scalars
 from imbres_gym.evaluation.task import slug
 
+_CHARTS = {
+    "load, capacity and SLA": {
+        "latency and SLA: p95 of 60 s, slowest class [ms]": "e2e/(window_p95_ms|sla_ms)",
+        "load and estimated capacity [requests/s]": "cluster/(workload_rps|capacity_rps)",
+    },
+    "what it costs": {
+        "containers": "cluster/containers",
+        "connections opened and closed per step": "cluster/connection_churn",
+    },
+    "how it is controlled": {
+        "variance of load over containers, relative": "cluster/load_variance",
+        "decision time [ms]": "decision/total_ms",
+    },
+}
+"""Category -> chart -> regular expression of its tags, on TensorBoard's page CUSTOM SCALARS."""
+
 
 def write_logs(results: Sequence[EpisodeResult], folder: Path, figures: Sequence[Path] = ()) -> None:
     """Write one log per episode (`SCENARIO/AGENT/seed-N`), one with the figures, and the list of hyperparameters.
 
     The step of a scalar is the simulated time in seconds. The settled metrics are `metric/NAME` at the last step, and
-    with the agent's options they fill TensorBoard's HPARAMS page. Logs of the same episodes are replaced.
+    with the agent's options they fill TensorBoard's HPARAMS page; CUSTOM SCALARS has curves that belong together in one
+    chart. Logs of the same episodes are replaced.
     """
     hyperparameters = [_hyperparameters(result) for result in results]
     for result, options in zip(results, hyperparameters, strict=True):
         _write_episode(result, options, folder / result.scenario / slug(result.agent) / f"seed-{result.seed}")
     if results:
-        _write_overview(sorted({name for options in hyperparameters for name in options}), folder)
+        _write_overview(list(dict.fromkeys(name for options in hyperparameters for name in options)), folder)
     if figures:
         _write_figures(figures, folder / "figures")
 
@@ -77,12 +94,37 @@ def _write_episode(result: EpisodeResult, options: dict[str, str | float | bool]
 
 
 def _write_overview(hyperparameters: list[str], folder: Path) -> None:
-    """Tell the HPARAMS page which columns there are."""
+    """Tell the HPARAMS page which columns there are, and CUSTOM SCALARS which charts."""
     from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb
 
     with _Log(folder) as log:
         metrics = [Metric(f"metric/{name}", display_name=name) for name in METRICS]
         log.add(hparams_config_pb([HParam(name) for name in hyperparameters], metrics))
+        log.add(_charts())
+
+
+def _charts() -> Any:
+    """The layout of `_CHARTS` as a summary; TensorBoard's own function for it needs TensorFlow."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    categories = [
+        layout_pb2.Category(
+            title=category,
+            chart=[
+                layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tags}$"]))
+                for title, tags in charts.items()
+            ],
+        )
+        for category, charts in _CHARTS.items()
+    ]
+    layout = layout_pb2.Layout(category=categories).SerializeToString()
+    tensor = TensorProto(dtype=DT_STRING, string_val=[layout], tensor_shape=TensorShapeProto())
+    tag = metadata.CONFIG_SUMMARY_TAG
+    return Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata.create_summary_metadata())])
 
 
 def _write_figures(figures: Sequence[Path], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from imbres_gym.agent import AgentConfig
 from imbres_gym.evaluation.episode import EpisodeResult, run_episode
@@ -130,6 +134,40 @@ def test_both_kinds_of_agents_have_the_same_tags_in_their_event_files(
     assert tags["handwritten"] - tags["learned"] <= tiers
     assert tags["learned"] <= tags["handwritten"]
     assert tags["learned"] >= PROMISED | EPISODE_ONLY | {f"metric/{name}" for name in METRICS}
+
+
+def test_every_chart_has_its_curves(learned: tuple[EpisodeResult, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """The page CUSTOM SCALARS: latency with the SLA and load with capacity in one chart each."""
+    write_logs([learned[0]], tmp_path)
+    log = EventAccumulator(str(tmp_path))
+    log.Reload()
+    (event,) = log.Tensors(metadata.CONFIG_SUMMARY_TAG)
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    tags = scalars(learned[0])
+    shown = [
+        {tag for tag in tags if re.search(chart.multiline.tag[0], tag)}
+        for category in layout.category
+        for chart in category.chart
+    ]
+    assert {"e2e/window_p95_ms", "e2e/sla_ms"} in shown
+    assert {"cluster/workload_rps", "cluster/capacity_rps"} in shown
+    assert all(shown)
+
+
+def test_the_page_of_hyperparameters_has_a_column_for_each_metric(
+    handwritten: tuple[EpisodeResult, list[dict[str, Any]]],
+    learned: tuple[EpisodeResult, list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    write_logs([handwritten[0], learned[0]], tmp_path)
+    log = EventAccumulator(str(tmp_path))
+    log.Reload()
+    content = log.SummaryMetadata(EXPERIMENT_TAG).plugin_data.content
+    experiment = HParamsPluginData.FromString(content).experiment
+    assert [info.name.tag for info in experiment.metric_infos] == [f"metric/{name}" for name in METRICS]
+    names = [info.name for info in experiment.hparam_infos]
+    assert names[:2] == ["scenario", "agent"]
+    assert {"load.policy", "connections.policy", "scaling.policy"} <= set(names)
 
 
 def test_the_metrics_of_an_episode_follow_from_its_curves(
