@@ -30,6 +30,6 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 (some minutes) ..."
-	$(INSTALL) --editable '.[rl,dev]'
+	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 and Ray for rollouts (some minutes) ..."
+	$(INSTALL) --editable '.[rl,ray,dev]'
 	touch $@ $(VENV)/demo-installed

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from imbres_gym.evaluation.comparison import Written
     from imbres_gym.evaluation.episode import EpisodeResult
+    from imbres_gym.evaluation.executor import Executor
     from imbres_gym.evaluation.runner import EpisodeFailure, Stored
     from imbres_gym.evaluation.task import EpisodeTask
 
@@ -35,7 +36,16 @@ def compare(
         typer.Option(help="Start that the summary leaves out.  [default: 5m, at most a quarter of the episode]"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Episodes that run at once.  [default: the number of cores]")
+        int | None,
+        typer.Option(min=1, help="Episodes that run at once.  [default: the number of cores, or of Ray's CPUs]"),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|HOST:PORT",
+            help="Run on Ray: started on this machine for this run, or a cluster that this machine is a node of.  "
+            "[default: processes, without Ray]",
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -51,7 +61,7 @@ def compare(
     numbers again, whatever the number of workers; only the decision time depends on the machine.
     """
     with clear_errors(f"Finished episodes are in {out / 'episodes'}. Go on with:\n  {_resume_command()}"):
-        from imbres_gym.evaluation.executor import use_one_thread
+        from imbres_gym.evaluation.executor import make_executor, use_one_thread
 
         use_one_thread()
         from imbres_gym.evaluation.comparison import prepare_folder
@@ -67,10 +77,11 @@ def compare(
             engine=engine,
         )
         against = _reference(reference, _split(agents), list(dict.fromkeys(task.agent_name for task in tasks)))
+        executor = make_executor(workers, ray_address)
         prepare_folder(out, resume)
         example = shlex.join(["imbres-gym", "run", _split(agents)[0], scenarios[0]])
         stored = find_stored(out, tasks) if resume else Stored({}, [])
-        failed = _run_and_report(tasks, stored, workers, out, against, example)
+        failed = _run_and_report(tasks, stored, executor, out, against, example)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -103,11 +114,9 @@ def _reference(given: str | None, agents: list[str], labels: list[str]) -> str:
 
 
 def _run_and_report(
-    tasks: list[EpisodeTask], stored: Stored, workers: int | None, out: Path, reference: str, example: str
+    tasks: list[EpisodeTask], stored: Stored, executor: Executor, out: Path, reference: str, example: str
 ) -> bool:
     """Run what is missing with a progress bar, then write and print the summary; says whether anything failed."""
-    import os
-
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -121,7 +130,6 @@ def _run_and_report(
 
     from imbres_gym.cli.notes import first_use_note
     from imbres_gym.evaluation.comparison import write_outputs
-    from imbres_gym.evaluation.executor import ProcessExecutor
     from imbres_gym.evaluation.runner import run_tasks
 
     console = Console(highlight=False)
@@ -139,7 +147,6 @@ def _run_and_report(
             console.print(_line(outcome), soft_wrap=True)
             progress.advance(bar)
 
-        executor = ProcessExecutor(workers or os.cpu_count() or 1)
         results, failures = run_tasks(tasks, out, executor, on_finished, stored.results)
     if results:
         with console.status("writing figures and TensorBoard logs"):

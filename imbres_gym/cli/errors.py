@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from typing import NoReturn
 
 import typer
 
-CANNOT_WRITE = 1
-"""Exit code: the disk is full, or was made read-only."""
+CANNOT_GO_ON = 1
+"""Exit code: the disk is full or was made read-only, or the Ray cluster is gone."""
 
 WRONG_INPUT = 2
 """Exit code: the command line or a configuration file is wrong."""
@@ -23,29 +24,41 @@ _NO_MORE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 @contextlib.contextmanager
 def clear_errors(on_interrupt: str) -> Iterator[None]:
-    """Turn wrong input, a full disk and Ctrl-C into a message on standard error and an exit code.
+    """Turn wrong input, a full disk, a lost cluster and Ctrl-C into a message on standard error and an exit code.
 
     Args:
-        on_interrupt: what to tell the user after Ctrl-C, or a full disk.
+        on_interrupt: what to tell the user when the command ends before its work does.
 
     Raises:
-        typer.Exit: with `WRONG_INPUT`, `CANNOT_WRITE` or `INTERRUPTED`.
+        typer.Exit: with `WRONG_INPUT`, `CANNOT_GO_ON` or `INTERRUPTED`.
+        RuntimeError: something, most likely the agent, called `sys.exit`, which is no success.
     """
     from imbres_gym.config import ConfigError
+    from imbres_gym.evaluation.executor import ClusterLost
 
     try:
         yield
     except ConfigError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(WRONG_INPUT) from None
+    except ClusterLost as error:
+        _stop(f"Error: {error}. {on_interrupt}", error)
     except OSError as error:
-        if error.errno not in _NO_MORE_WRITING:
+        from imbres_gym.evaluation.storage import CannotWrite
+
+        if not isinstance(error, CannotWrite) and error.errno not in _NO_MORE_WRITING:
             raise  # not expected: its traceback says more
-        typer.secho(f"Error: cannot write the results: {error}. {on_interrupt}", fg="red", err=True)
-        raise typer.Exit(CANNOT_WRITE) from None
+        _stop(f"Error: cannot write the results: {error}. {on_interrupt}", error)
+    except SystemExit as error:
+        raise RuntimeError(f"something ended the program with exit code {error.code}") from error
     except KeyboardInterrupt:
         typer.secho(f"\nInterrupted. {on_interrupt}", fg="yellow", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _stop(message: str, error: Exception) -> NoReturn:
+    typer.secho(message, fg="red", err=True)
+    raise typer.Exit(CANNOT_GO_ON) from error
 
 
 def duration_seconds(text: str | None, option: str, may_be_zero: bool = False) -> float | None:

@@ -1,4 +1,4 @@
-"""Runs a function on many items in parallel; the seam where another way to do so (Ray) fits in."""
+"""Runs a function on many items in parallel: in processes of this machine, or (`ray_executor`) on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -17,18 +17,28 @@ from typing import Any, Protocol, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that say how many threads numerical libraries use."""
+
+RETRIES = 3
+"""How often an item runs again whose worker died; Ray's default for tasks."""
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """What becomes of an item whose worker died.
+    """What becomes of an item whose worker died again and again.
 
     Attributes:
-        exit_code: of the process; negative: the signal that killed it.
+        cause: of the last time, in a few words.
+        attempts: how often it was tried.
     """
 
-    exit_code: int | None
+    cause: str
+    attempts: int
+
+
+class ClusterLost(Exception):
+    """Everything that could run items is gone; those that have a result keep it."""
 
 
 class Executor(Protocol):
@@ -39,9 +49,27 @@ class Executor(Protocol):
     ) -> Generator[tuple[int, Result | WorkerLost], None, None]:
         """Yield (index of the item, result) as they come; closing the generator stops everything at once.
 
-        `function` must not raise.
+        An item whose worker dies runs again, up to `RETRIES` times. `function` must not raise, and what it returns
+        must depend on the item alone.
         """
         ...
+
+
+def make_executor(workers: int | None, ray_address: str | None) -> Executor:
+    """The executor that a command line asks for.
+
+    Args:
+        workers: items that run at once; None: as many as there are cores.
+        ray_address: None for processes of this machine; else see `imbres_gym.evaluation.ray_executor.RayExecutor`.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers at the address.
+    """
+    if ray_address is None:
+        return ProcessExecutor(workers or os.cpu_count() or 1)
+    from imbres_gym.evaluation.ray_executor import RayExecutor
+
+    return RayExecutor(ray_address, workers)
 
 
 def use_one_thread() -> None:
@@ -49,14 +77,14 @@ def use_one_thread() -> None:
 
     Episodes run in parallel already; and sums whose order depends on the number of cores would not repeat.
     """
-    for name in _THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         os.environ[name] = "1"
 
 
 class ProcessExecutor:
     """Worker processes on this machine, each started afresh (spawn), so that none inherits state.
 
-    A worker that dies costs the item that it had; another one takes its place.
+    Another worker takes the place of one that dies.
     """
 
     def __init__(self, workers: int) -> None:
@@ -68,6 +96,7 @@ class ProcessExecutor:
         """See `Executor.run`."""
         waiting = deque(enumerate(items))
         busy: dict[Connection[Any, Any], tuple[BaseProcess, int]] = {}
+        deaths: Counter[int] = Counter()
         try:
             for _ in range(min(self._workers, len(items))):
                 _start(function, waiting.popleft(), busy)
@@ -80,9 +109,14 @@ class ProcessExecutor:
                     except (EOFError, ConnectionResetError):
                         del busy[connection]
                         process.join()
-                        result = WorkerLost(process.exitcode)
+                        deaths[index] += 1
+                        if again := deaths[index] <= RETRIES:
+                            waiting.append((index, items[index]))
                         if waiting:
                             _start(function, waiting.popleft(), busy)
+                        if again:
+                            continue
+                        result = WorkerLost(_cause(process.exitcode), deaths[index])
                     else:
                         _give_next(connection, process, waiting, busy)
                     yield index, result
@@ -91,6 +125,14 @@ class ProcessExecutor:
                 process.terminate()
             for process, _ in busy.values():
                 process.join()
+
+
+def _cause(exit_code: int | None) -> str:
+    """In words, what ended a process."""
+    if exit_code is None or exit_code >= 0:
+        return f"exit code {exit_code}"
+    hint = "; the system may have run out of memory: try fewer --workers" if exit_code == -signal.SIGKILL else ""
+    return f"signal {-exit_code}{hint}"
 
 
 def _start(

@@ -62,7 +62,7 @@ def attempt(task: EpisodeTask) -> EpisodeResult | EpisodeFailure:
     """Run one episode; whatever goes wrong in it becomes a value, so that the others go on."""
     try:
         return run_episode(task)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
         return EpisodeFailure(task.title, message, traceback.format_exc(), isinstance(error, ConfigError))
 
@@ -91,6 +91,8 @@ def run_tasks(
 
     Raises:
         ConfigError: a configuration turned out to be wrong when it was used; what is running is stopped.
+        CannotWrite: the folder takes no more files; what is running is stopped, what is written is whole.
+        ClusterLost: nothing is left to run episodes on.
     """
     results = dict(stored or {})
     failures: list[EpisodeFailure] = []
@@ -98,7 +100,13 @@ def run_tasks(
     with closing(executor.run(attempt, [tasks[index] for index in missing])) as outcomes:
         for position, outcome in outcomes:
             task = tasks[missing[position]]
-            finished = _lost(task, outcome) if isinstance(outcome, WorkerLost) else outcome
+            finished: EpisodeResult | EpisodeFailure
+            if isinstance(outcome, WorkerLost):
+                finished = _lost(task, outcome)
+            elif isinstance(outcome, EpisodeResult):
+                finished = _checked(task, outcome)
+            else:
+                finished = outcome
             if isinstance(finished, EpisodeResult):
                 results[missing[position]] = finished
                 save_episode(finished, episode_path(folder, task))
@@ -118,6 +126,15 @@ def failure_path(folder: Path, task: EpisodeTask) -> Path:
 
 
 def _lost(task: EpisodeTask, lost: WorkerLost) -> EpisodeFailure:
-    message = f"its process died (exit code {lost.exit_code})"
-    hint = "; the system may have run out of memory: try fewer --workers" if lost.exit_code == -9 else ""
-    return EpisodeFailure(task.title, message + hint, f"{task.title}: {message}{hint}\n")
+    message = f"its process died in each of {lost.attempts} attempts ({lost.cause})"
+    return EpisodeFailure(task.title, message, f"{task.title}: {message}\n")
+
+
+def _checked(task: EpisodeTask, result: EpisodeResult) -> EpisodeResult | EpisodeFailure:
+    """The result, unless it is of something else: another machine may have other files under the same names."""
+    wanted = task.fingerprint()
+    different = ", ".join(name for name in wanted if result.fingerprint.get(name) != wanted[name])
+    if not different:
+        return result
+    message = f"it ran with another {different} than this machine has: do all machines have the same files?"
+    return EpisodeFailure(task.title, message, f"{task.title}: {message}\n")

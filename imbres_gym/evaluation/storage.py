@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import zipfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,34 +19,46 @@ from imbres_gym.evaluation.task import EpisodeTask
 _ARRAY_FIELDS = ("series", "windows", "quantiles_ms")
 
 
+class CannotWrite(OSError):
+    """A file could not be written: the disk is full, the folder was made read-only or is gone."""
+
+
 def episode_path(folder: Path, task: EpisodeTask) -> Path:
     """Where the episode of `task` is kept below the output folder of a comparison."""
     return folder / "episodes" / f"{task.file_stem}.npz"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises:
+        CannotWrite: with the path; an old file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise CannotWrite(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def save_episode(result: EpisodeResult, path: Path) -> None:
     """Write one episode atomically."""
     header = {f.name: getattr(result, f.name) for f in fields(result) if f.name not in _ARRAY_FIELDS}
-    arrays: dict[str, Any] = {"header": np.array(json.dumps(header)), "quantiles_ms": result.quantiles_ms}
+    arrays: dict[str, Any] = {"quantiles_ms": result.quantiles_ms}
     arrays.update({f"series/{name}": values for name, values in result.series.items()})
     arrays.update({f"windows/{name}": values for name, values in result.windows.items()})
+    # The archive has a checksum of each array, but none of its list of arrays.
+    header["arrays"] = sorted(arrays)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
     write_atomically(path, buffer.getvalue())
 
 
@@ -56,18 +67,22 @@ def load_episode(path: Path) -> EpisodeResult:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is no episode, or of another version of the format.
+        ValueError: the file is no episode, is damaged, or is of another version of the format.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
+            if header.pop("arrays") != sorted(name for name in archive.files if name != "header"):
+                raise ValueError("arrays are missing")
             series = _below("series/", archive)
             windows = _below("windows/", archive)
             quantiles = archive["quantiles_ms"]
         header["classes"] = tuple(header["classes"])
         header["microservices"] = tuple(header["microservices"])
         return EpisodeResult(**header, series=series, windows=windows, quantiles_ms=quantiles)
-    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # where the damage is decides whether zipfile, zlib, NumPy or something below complains
         raise ValueError(f"{path}: not an episode file ({error})") from error
 
 

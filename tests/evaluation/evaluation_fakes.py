@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -190,10 +191,50 @@ class DyingAgent(SteadyAgent):
         os._exit(3)
 
 
+class DyingOnceAgent(SteadyAgent):
+    """Its process is killed in the middle of the first episode that it runs."""
+
+    def __init__(self, info: ClusterInfo, *, seed: int, file: str) -> None:
+        super().__init__(info, seed=seed)
+        self._file = Path(file)
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[int, Any]:
+        if observation["time_s"][0] > 60.0 and not self._file.exists():
+            self._file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 9, state
+
+
+class ExitingAgent(SteadyAgent):
+    """Wants to end the program."""
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[int, Any]:
+        raise SystemExit(0)
+
+
+class WaitingAgent(SteadyAgent):
+    """From seed 1001 on it writes down its process and its Ray node, and waits until it may go on."""
+
+    def __init__(self, info: ClusterInfo, *, seed: int, folder: str) -> None:
+        super().__init__(info, seed=seed)
+        if seed > 1000:
+            import ray
+
+            note = Path(folder) / f"{seed}-{os.getpid()}.note"
+            note.write_text(f"{os.getpid()} {ray.get_runtime_context().get_node_id()}\n")
+            while not (Path(folder) / "go").exists():
+                time.sleep(0.02)
+
+
 def note_and_sleep(file: str) -> None:
     """Write down the own process id, then take for ever."""
     Path(file).write_text(str(os.getpid()))
     time.sleep(600.0)
+
+
+def kill_itself(_: None) -> None:
+    """What the kernel does to a process when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 gym.register("fake/Cluster-v0", entry_point=FakeCluster, disable_env_checker=True)

@@ -1,31 +1,31 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import evaluation_fakes as fakes
-import numpy as np
 import pytest
+from same_episode import same_episode
 
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.executor import ProcessExecutor
-from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT
+from imbres_gym.evaluation.executor import ProcessExecutor, WorkerLost
 from imbres_gym.evaluation.runner import EpisodeFailure, find_stored, run_tasks
-from imbres_gym.evaluation.storage import episode_path
+from imbres_gym.evaluation.storage import CannotWrite, episode_path
 from imbres_gym.evaluation.task import EpisodeTask
+from imbres_gym.sim.workload import ReplayWorkload
 
 
 def run(tasks: list[EpisodeTask], folder: Path, workers: int) -> tuple[list[EpisodeResult], list[EpisodeFailure]]:
     return run_tasks(tasks, folder, ProcessExecutor(workers), lambda outcome: None)
-
-
-def comparable(result: EpisodeResult) -> dict[str, float]:
-    return {name: value for name, value in result.metrics["settled"].items() if name not in MACHINE_DEPENDENT}
 
 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
@@ -33,17 +33,14 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     one, _ = run(tasks, tmp_path / "one", 1)
     three, _ = run(tasks, tmp_path / "three", 3)
     assert [r.seed for r in one] == [r.seed for r in three] == [1000, 1001, 1002]
-    for left, right in zip(one, three, strict=True):
-        assert comparable(left) == comparable(right)
-        for name in left.series:
-            if not name.startswith("decision_ms"):
-                np.testing.assert_array_equal(left.series[name], right.series[name])
-    assert comparable(one[0]) != comparable(one[1])
+    assert all(same_episode(left, right) for left, right in zip(one, three, strict=True))
+    assert not same_episode(one[0], replace(one[1], seed=1000))
 
 
 def test_a_failing_and_a_dying_episode_cost_no_other_one(tmp_path: Path) -> None:
     tasks = [
         fakes.task(1000, "RaisingAgent", "raising"),
+        fakes.task(1000, "ExitingAgent", "exiting"),
         fakes.task(1000, "DyingAgent", "dying"),
         fakes.task(1000),
         fakes.task(1001),
@@ -52,11 +49,78 @@ def test_a_failing_and_a_dying_episode_cost_no_other_one(tmp_path: Path) -> None
     assert [(r.agent, r.seed) for r in results] == [("steady", 1000), ("steady", 1001)]
     assert {f.title: f.message for f in failures} == {
         "tiny/fake raising seed 1000": "RuntimeError: the agent lost its way",
-        "tiny/fake dying seed 1000": "its process died (exit code 3)",
+        "tiny/fake exiting seed 1000": "SystemExit: 0",
+        "tiny/fake dying seed 1000": "its process died in each of 4 attempts (exit code 3)",
     }
     traceback = (tmp_path / "failures" / "tiny--fake.raising.seed-1000.txt").read_text()
     assert "in predict" in traceback
     assert not episode_path(tmp_path, tasks[0]).exists()
+
+
+def test_an_episode_whose_process_is_killed_once_runs_again(tmp_path: Path) -> None:
+    tasks = [fakes.task(1000, "DyingOnceAgent", file=str(tmp_path / "died"))]
+    results, failures = run(tasks, tmp_path, 1)
+    assert (tmp_path / "died").exists()
+    assert failures == []
+    assert [result.seed for result in results] == [1000]
+
+
+def test_a_worker_that_runs_out_of_memory_is_explained() -> None:
+    ((index, lost),) = ProcessExecutor(1).run(fakes.kill_itself, [None])
+    hint = "signal 9; the system may have run out of memory: try fewer --workers"
+    assert (index, lost) == (0, WorkerLost(hint, attempts=4))
+
+
+class HereExecutor:
+    """Runs everything in this process, and then something of the test's own."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self._then = then
+
+    def run(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Generator[tuple[int, Any], None, None]:
+        for index, item in enumerate(items):
+            result = function(item)
+            self._then()
+            yield index, result
+
+
+def test_an_episode_that_ran_with_another_file_than_is_here_is_no_result(tmp_path: Path) -> None:
+    file = tmp_path / "rates.txt"
+    file.write_text("20\n")
+    task = fakes.task(1000)
+    replay = task.scenario.model_copy(update={"workload": ReplayWorkload(file=file)})
+    elsewhere = HereExecutor(lambda: file.write_text("30\n"))
+    results, failures = run_tasks([replace(task, scenario=replay)], tmp_path, elsewhere, lambda outcome: None)
+    assert results == []
+    assert failures[0].message.startswith("it ran with another scenario than this machine has")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_what_is_written_stays_whole_when_no_more_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    tasks = [fakes.task(seed) for seed in (1000, 1001, 1002)]
+    expected, _ = run_tasks(tasks, tmp_path / "expected", HereExecutor(), lambda outcome: None)
+    really, calls = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(code, os.strerror(code))
+        really(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    out = tmp_path / "out"
+    with pytest.raises(CannotWrite, match=os.strerror(code)) as caught:
+        run_tasks(tasks, out, HereExecutor(), lambda outcome: None)
+    assert caught.value.filename == str(episode_path(out, tasks[1]))
+    assert list((out / "episodes").iterdir()) == [episode_path(out, tasks[0])]
+
+    stored = find_stored(out, tasks)
+    assert stored.rejected == []
+    assert list(stored.results) == [0]
+    results, _ = run_tasks(tasks, out, HereExecutor(), lambda outcome: None, stored.results)
+    assert all(same_episode(left, right) for left, right in zip(results, expected, strict=True))
 
 
 def test_finished_episodes_are_kept_and_only_the_others_run_again(tmp_path: Path) -> None:

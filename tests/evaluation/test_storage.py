@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import evaluation_fakes as fakes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imbres_gym.agent import AgentConfig
 from imbres_gym.evaluation.episode import EpisodeResult, run_episode
 from imbres_gym.evaluation.storage import (
+    CannotWrite,
     episode_path,
     load_episode,
     save_episode,
@@ -43,10 +47,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     write_atomically(path, b"old")
 
     def full(_: int) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(CannotWrite, match=f"no space left on device: '{path}'"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -99,3 +103,39 @@ def test_a_broken_file_is_named_and_not_reused(tmp_path: Path, content: bytes) -
     found, reason = stored_episode(tmp_path, fakes.task())
     assert found is None
     assert str(path) in reason
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with an episode."""
+    path = tmp_path_factory.mktemp("stored") / "good.npz"
+    save_episode(run_episode(fakes.task()), path)
+    return path
+
+
+@given(
+    flips=st.lists(st.tuples(st.floats(0.0, 0.999), st.integers(1, 255)), max_size=3),
+    kept=st.just(1.0) | st.floats(0.0, 1.0),
+)
+@settings(max_examples=150, deadline=None)
+def test_damage_anywhere_is_found_or_does_not_matter(stored: Path, flips: list[tuple[float, int]], kept: float) -> None:
+    """Bits flipped, or the end cut off: the episode is refused with a reason, or read as it was written."""
+    damaged = bytearray(stored.read_bytes())
+    for place, bits in flips:
+        damaged[int(place * len(damaged))] ^= bits
+    path = episode_path(stored.parent, fakes.task())
+    write_atomically(path, damaged[: round(kept * len(damaged))])
+    found, reason = stored_episode(stored.parent, fakes.task())
+    if found is None:
+        assert str(path) in reason or f"{path.name}: another" in reason
+    else:
+        assert same(found, load_episode(stored))
+
+
+def test_an_episode_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = episode_path(tmp_path, fakes.task())
+    path.mkdir(parents=True)
+    found, reason = stored_episode(tmp_path, fakes.task())
+    assert found is None
+    assert reason.startswith(f"{path}: not an episode file")
+    assert "Is a directory" in reason
