@@ -42,6 +42,12 @@ def find_artifact(kind: str, reference: str) -> Path:
     raise ConfigError(f"{kind}: there is no {kind} {reference!r} in {root}; {nearest(reference, shipped)}")
 
 
+def scenario_label(reference: str) -> str:
+    """The name of a shipped scenario; of a file, its name without folder and suffix."""
+    path = Path(reference)
+    return path.stem if path.suffix in {".yaml", ".yml"} else reference
+
+
 def fill_names(options: Any, scenario: Scenario) -> Any:
     """The options of an agent, with `{application}` and `{scenario}` replaced in names of files."""
     if isinstance(options, dict):
@@ -63,7 +69,9 @@ def content_hashes(options: Any) -> dict[str, str]:
 def _filled(key: str, value: Any, scenario: Scenario) -> Any:
     if key not in SUFFIXES or not isinstance(value, str):
         return fill_names(value, scenario)
-    return value.replace("{application}", scenario.application.name).replace("{scenario}", scenario.name)
+    return value.replace("{application}", scenario.application.name).replace(
+        "{scenario}", scenario_label(scenario.name)
+    )
 
 
 def _references(options: Any) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from imbres_gym import __version__
 from imbres_gym.agent import AgentConfig, load_agent_config
-from imbres_gym.artifacts import content_hashes, fill_names
+from imbres_gym.artifacts import content_hashes, fill_names, scenario_label
 from imbres_gym.config import ConfigError
 from imbres_gym.scenario import Scenario, load_scenario
 
@@ -62,13 +62,8 @@ class EpisodeTask:
         Raises:
             ConfigError: a file that the agent's options name is missing; says which agent.
         """
-        scenario = self.scenario.model_dump(mode="json", exclude={"name", "description", "duration"})
-        for part in ("workload", "interference"):
-            if "file" in scenario[part]:  # a recording counts by its content, wherever it lies
-                file: Path = getattr(self.scenario, part).file
-                scenario[part]["file"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return {
-            "scenario": _hash(scenario),
+            "scenario": scenario_hash(self.scenario),
             "agent": _hash([self.agent.model_dump(mode="json", exclude={"name", "description"}), self._files()]),
             "duration": f"{self.scenario.duration:g}",
             "warmup": f"{self.warmup_s:g}",
@@ -82,6 +77,21 @@ class EpisodeTask:
             return content_hashes(fill_names(self.agent.options, self.scenario))
         except ConfigError as error:
             raise ConfigError(f"agent {self.agent_name!r}: {error}") from None
+
+
+def scenario_hash(scenario: Scenario, besides: frozenset[str] = frozenset()) -> str:
+    """Hash of everything in a scenario that a result depends on, but for its name, description and duration.
+
+    Args:
+        scenario: a recording that it names counts by its content, wherever it lies.
+        besides: further keys that do not matter.
+    """
+    data = scenario.model_dump(mode="json", exclude={"name", "description", "duration", *besides})
+    for part in ("workload", "interference"):
+        if "file" in data[part]:
+            file: Path = getattr(scenario, part).file
+            data[part]["file"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return _hash(data)
 
 
 def slug(name: str) -> str:
@@ -127,7 +137,7 @@ def plan_tasks(
         ConfigError: an unknown or invalid scenario or agent, two of one name, or a warm-up that leaves nothing.
     """
     overrides: dict[str, Any] = {"engine": engine} | ({} if duration_s is None else {"duration": duration_s})
-    loaded = [(_label(name), load_scenario(name, **overrides)) for name in scenarios]
+    loaded = [(scenario_label(name), load_scenario(name, **overrides)) for name in scenarios]
     configs = [load_agent_config(name) for name in agents]
     labels = [config.name if _is_path(name) else name for name, config in zip(agents, configs, strict=True)]
     _refuse_duplicates([name for name, _ in loaded], "scenarios")
@@ -144,11 +154,6 @@ def plan_tasks(
 
 def _is_path(reference: str) -> bool:
     return Path(reference).suffix in {".yaml", ".yml"}
-
-
-def _label(reference: str) -> str:
-    """The name of a shipped scenario; of a file, its name without folder and suffix."""
-    return Path(reference).stem if _is_path(reference) else reference
 
 
 def _refuse_duplicates(names: list[str], what: str, where: str = "") -> None:

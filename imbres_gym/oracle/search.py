@@ -1,0 +1,178 @@
+"""Descends from a generous allocation to one from which no container can be removed without missing the SLA.
+
+A heuristic: the result is an upper bound of the true minimum. Coarse to fine: all microservices are scaled together
+by bisection; load shares and the connection scheme are chosen by simulation; then batches of containers are removed
+where that harms the p95 least, in batches that get smaller, down to single containers. What is left is checked at
+length with other seeds, and grows again until it passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.config import ConfigError
+from imbres_gym.oracle.simulate import Allocation, Effort, Simulator
+from imbres_gym.oracle.truth import counts_at, host_levels, stretches
+
+PROBE = Effort(seeds=(2000, 2001), windows=1, window_s=30.0, settle_s=15.0)
+"""Which of two allocations is better."""
+TRIAL = Effort(seeds=(2000, 2001, 2002), windows=1, window_s=60.0, settle_s=30.0)
+"""Whether an allocation seems feasible."""
+CHECK = Effort(seeds=(2100, 2101), windows=10, window_s=60.0, settle_s=60.0)
+"""Whether it is: ten minutes with each of two seeds that the search has not seen."""
+ALLOWED = 0.05
+"""Share of windows above the SLA that the check allows: the evaluation's own criterion."""
+
+BISECTIONS = 6
+"""Steps of the common scale: 1/64 of the range of utilisation is less than a container of most microservices."""
+BATCH = 0.1
+"""Share of a microservice's containers that the first round tries to remove; it halves from round to round."""
+EXPONENTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Load per container is tried in proportion to stretch ** -exponent: 0 is balanced, 1 equalises utilisation."""
+CONNECTIONS = ("agents.connections.full:FullConnections", "agents.connections.fewest:FewestConnections")
+"""Connection schemes that are tried: both carry the shares exactly."""
+
+
+def search(simulator: Simulator) -> Allocation:
+    """The allocation with the fewest containers that was found feasible.
+
+    Raises:
+        ConfigError: no allocation inside the scenario's limits meets the SLA.
+    """
+    allocation = _with_best_shares(simulator, scale_together(simulator))
+    allocation = descend(simulator, allocation)
+    allocation = descend(simulator, _with_best_shares(simulator, allocation), batch=0.0)
+    return _until_checked(simulator, allocation)
+
+
+def meets_sla(simulator: Simulator, p95_ms: NDArray[np.float64]) -> bool:
+    """Whether all windows of a check were measured, and enough of them are within the SLA."""
+    complete = len(p95_ms) == len(CHECK.seeds) * CHECK.windows
+    return complete and float(np.mean(p95_ms > simulator.scenario.sla_ms)) <= ALLOWED
+
+
+def feasible(simulator: Simulator, allocation: Allocation) -> bool:
+    """Whether the windows of a trial meet the SLA."""
+    return simulator.score(allocation, TRIAL) <= 1.0
+
+
+def scale_together(simulator: Simulator) -> Allocation:
+    """The highest common utilisation that is feasible, by bisection; balanced load, full connection."""
+    scenario = simulator.scenario
+    hosts = host_levels(scenario).shape[0]
+
+    def at(share: float) -> Allocation:
+        counts = counts_at(scenario, share)
+        return Allocation(counts, np.ones((len(counts), hosts)), CONNECTIONS[0])
+
+    low, high = 0.0, 1.0
+    best: Allocation | None = None
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        if _fits(simulator, at(middle)) and feasible(simulator, at(middle)):
+            low, best = middle, at(middle)
+        elif _fits(simulator, at(middle)):
+            high = middle
+        else:
+            low = middle  # too many containers for the hosts
+    if best is None:
+        raise _impossible(simulator)
+    return best
+
+
+def _fits(simulator: Simulator, allocation: Allocation) -> bool:
+    """Whether the hosts have the cores and the memory."""
+    scenario = simulator.scenario
+    names = scenario.application.microservice_names
+    cores = np.array([scenario.application.cores_of(name) for name in names])
+    memory_mb = np.array([scenario.application.memory_of(name) for name in names])
+    hosts = scenario.hosts
+    return bool(
+        allocation.replicas @ cores <= hosts.count * hosts.cores
+        and allocation.replicas @ memory_mb <= hosts.count * hosts.memory_mb
+    )
+
+
+def _with_best_shares(simulator: Simulator, allocation: Allocation) -> Allocation:
+    """The exponent of the stretch and the connection scheme with the lowest score in a trial."""
+    stretch = stretches(simulator.scenario, simulator.utilisation(allocation, PROBE))
+    schemes = [replace(allocation, weights=_rounded(1.0 / stretch), connections=scheme) for scheme in CONNECTIONS]
+    best = min(schemes, key=lambda variant: simulator.score(variant, TRIAL))
+    variants = [replace(best, weights=_rounded(stretch**-exponent)) for exponent in EXPONENTS]
+    return min(variants, key=lambda variant: simulator.score(variant, TRIAL))
+
+
+def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As a record keeps them, so that what is checked is what is played back."""
+    return np.round(weights, 4)
+
+
+def descend(simulator: Simulator, allocation: Allocation, batch: float = BATCH) -> Allocation:
+    """Remove containers until no single one can go; `batch` is the share to begin with."""
+    while True:
+        sizes = np.maximum(1, np.floor(batch * allocation.replicas)).astype(np.int64)
+        smaller = _remove_some(simulator, allocation, sizes)
+        if smaller is None and np.all(sizes == 1):
+            return allocation
+        if smaller is None:
+            batch /= 2.0
+        else:
+            allocation = smaller
+
+
+def _remove_some(simulator: Simulator, allocation: Allocation, sizes: NDArray[np.int64]) -> Allocation | None:
+    """Remove batches from as many microservices at once as stays feasible, least harmful first; None if from none."""
+    candidates = np.flatnonzero(allocation.replicas - sizes >= simulator.scenario.min_replicas)
+    harm = {int(i): simulator.score(_without(allocation, [int(i)], sizes), PROBE) / sizes[i] for i in candidates}
+    order = sorted(harm, key=lambda i: harm[i])
+    taken = len(order)
+    while taken > 1:
+        smaller = _without(allocation, order[:taken], sizes)
+        if feasible(simulator, smaller):
+            return smaller
+        taken //= 2
+    for index in order:  # not even the least harmful two together: one at a time
+        smaller = _without(allocation, [index], sizes)
+        if feasible(simulator, smaller):
+            return smaller
+    return None
+
+
+def _without(allocation: Allocation, chosen: list[int], sizes: NDArray[np.int64]) -> Allocation:
+    replicas = allocation.replicas.copy()
+    replicas[chosen] -= sizes[chosen]
+    return replace(allocation, replicas=replicas)
+
+
+def _until_checked(simulator: Simulator, allocation: Allocation) -> Allocation:
+    """Add containers where they help most until the check is passed.
+
+    Raises:
+        ConfigError: the check fails with as many containers as the scenario allows.
+    """
+    while not meets_sla(simulator, simulator.window_p95_ms(allocation, CHECK)):
+        larger = _with_one_more(simulator, allocation)
+        if not larger:
+            raise _impossible(simulator)
+        allocation = larger[0]
+    return allocation
+
+
+def _with_one_more(simulator: Simulator, allocation: Allocation) -> list[Allocation]:
+    """The allocations that have one container more, the best first."""
+    single = np.ones_like(allocation.replicas)
+    room = np.flatnonzero(allocation.replicas < simulator.scenario.max_replicas).tolist()
+    larger = [_without(allocation, [index], -single) for index in room]
+    fitting = [one for one in larger if _fits(simulator, one)]
+    return sorted(fitting, key=lambda one: simulator.score(one, PROBE))
+
+
+def _impossible(simulator: Simulator) -> ConfigError:
+    scenario = simulator.scenario
+    return ConfigError(
+        f"scenario {scenario.name!r}: sla_ms: no number of containers that was tried meets {scenario.sla_ms:g} ms; "
+        "raise sla_ms, max_replicas or hosts"
+    )
