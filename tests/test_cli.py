@@ -176,6 +176,24 @@ def test_compare_writes_everything_and_gives_the_same_numbers_again(scenario: st
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
 
 
+def test_several_scenarios_are_held_against_the_reference(scenario: str, tmp_path: Path) -> None:
+    other = tmp_path / "busier.yaml"
+    other.write_text(SCENARIO.replace("rps: 20", "rps: 40"))
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({**yaml.safe_load(call("show", "static").output), "name": "mine"})
+    )
+    agents = f"static,{tmp_path / 'mine.yaml'}"
+    options = ("--seeds", "1", "--workers", "1", "--duration", "20s", "--out", tmp_path / "out")
+    result = call("compare", scenario, other, "--agents", agents, "--reference", tmp_path / "mine.yaml", *options)
+    assert result.exit_code == 0, result.output
+    assert "2 scenarios together  against mine" in result.output
+    aggregated = json.loads((tmp_path / "out" / "summary.json").read_text())["aggregate"]
+    assert aggregated["reference"] == "mine"
+    # The same agent under two names, with the same seeds.
+    assert aggregated["agents"][0]["containers_to_reference"]["value"] == 1.0
+    assert (tmp_path / "out" / "figures" / "performance-profiles.png").exists()
+
+
 def test_compare_reuses_what_matches_and_nothing_else(scenario: str, tmp_path: Path) -> None:
     options = ("--agents", "static", "--workers", "1", "--out", tmp_path)
     assert call("compare", scenario, *options, "--seeds", "1").exit_code == 0
