@@ -101,7 +101,7 @@ def _line(path: Path, outcome: OracleRecord | SearchFailure | WorkerLost) -> str
     from imbres_gym.oracle.run import SearchFailure
 
     if isinstance(outcome, WorkerLost):
-        return f"failed: {path}: its process died (exit code {outcome.exit_code})"
+        return f"failed: {path}: its process died {outcome.attempts} times ({outcome.cause})"
     if isinstance(outcome, SearchFailure):
         return f"failed: {outcome.message}\n{outcome.details}".rstrip()
     low, high = outcome.p95_interval_ms

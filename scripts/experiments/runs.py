@@ -70,7 +70,7 @@ def measure_episodes(
     measured: dict[int, Measured] = {}
     for index, outcome in executor.run(measure, tasks):
         if isinstance(outcome, WorkerLost):
-            raise SystemExit(f"{tasks[index].title}: its process died (exit code {outcome.exit_code})")
+            raise SystemExit(f"{tasks[index].title}: its process died {outcome.attempts} times ({outcome.cause})")
         measured[index] = outcome
         print(f"{tasks[index].title}: {len(measured)} of {len(tasks)} done", flush=True)
     return [measured[index] for index in sorted(measured)]
