@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.containers import connected_pairs, container_shares
+from agents.connections.subsets import links_of_picks
+from agents.containers import connected_pairs
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -49,10 +50,7 @@ class RandomConnections:
             k = min(self._k, len(down))
             draws = _draws(up.ids, down.ids, self._salt)
             picks = np.sort(np.argsort(draws, axis=1, kind="stable")[:, :k], axis=1)
-            weight = container_shares(down, proportions[downstream])[picks]
-            total = weight.sum(axis=1, keepdims=True)
-            weight = np.where(total > 0.0, weight / np.where(total > 0.0, total, 1.0), 1.0 / k)
-            plan[pair] = Links(np.repeat(up.ids, k), down.ids[picks].ravel(), weight.ravel())
+            plan[pair] = links_of_picks(up, down, list(picks), proportions[downstream])
         return ConnectionPlan(plan)
 
 

@@ -16,7 +16,20 @@ from numba import njit
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
-SOURCES = ("compiled", "container", "kernel", "program", "random", "spans", "state", "tournament")
+SOURCES = (
+    "balancers",
+    "balancing",
+    "compiled",
+    "container",
+    "kernel",
+    "messages",
+    "prequal",
+    "program",
+    "random",
+    "spans",
+    "state",
+    "tournament",
+)
 """Modules whose code or constants end up in the event loop."""
 
 OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}

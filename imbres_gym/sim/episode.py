@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.plan import Balancer, ConnectionPlan
+from imbres_gym.sim.clients import Directory
 from imbres_gym.sim.routing import Routing
 from imbres_gym.sim.state import State, World
 
@@ -28,6 +29,7 @@ class Episode:
     balancer: Balancer
     placement: NDArray[np.int64]  # (M, H), rows of zeros where there is none
     routing: Routing
+    directory: Directory  # who the clients of `state.balancing` are
     utilisation: NDArray[np.float64]  # (H, 4) in the last tick
     next_id: int
     next_tick_s: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
+from imbres_gym.sim.balancing import new_balancing
+from imbres_gym.sim.clients import NO_CLIENTS, carry_over_clients, connect
 from imbres_gym.sim.episode import Episode
 from imbres_gym.sim.interval import measure
 from imbres_gym.sim.lifecycle import Lifecycle, retire, wake
+from imbres_gym.sim.load_reports import refresh_weights, take_reports
 from imbres_gym.sim.program import compile_program
 from imbres_gym.sim.routing import build_routing, count_ready
 from imbres_gym.sim.state import FREE, NEXT_ARRIVAL, NOW, PENDING, RATE, READY, grow, new_state
@@ -74,6 +78,7 @@ class EventCluster:
             balancer=Balancer.WEIGHTED,
             placement=np.zeros(shape, np.int64),
             routing=build_routing(state.slots, info.pairs, np.zeros(shape), np.zeros(shape, np.int64), FULL_CONNECTION),
+            directory=NO_CLIENTS,
             utilisation=path[0].copy(),
             next_id=0,
             next_tick_s=0.0,
@@ -107,7 +112,7 @@ class EventCluster:
         if plan.connections is not None:
             episode.plan = plan.connections
         if plan.balancer is not None:
-            episode.balancer = Balancer(plan.balancer)
+            self._balance_by(Balancer(plan.balancer))
         if plan.placement is not None:
             placement = np.asarray(plan.placement, np.int64)
             if placement.shape != episode.placement.shape or np.any(placement < 0):
@@ -196,6 +201,8 @@ class EventCluster:
             state.clock[RATE] = rate
             draw = kernel.next_arrival(state, now_s * 1e3) if rate > 0.0 else np.inf
             state.clock[NEXT_ARRIVAL] = draw
+        if episode.balancer is Balancer.WEIGHTED_ROUND_ROBIN:
+            self._report_load(now_s)
         step = min(int(now_s / INTERFERENCE_STEP_S + 1e-9), len(episode.interference) - 1)
         utilisation = episode.interference[step].copy()
         utilisation[:, 0] += self._own_use(TICK_S)
@@ -212,6 +219,14 @@ class EventCluster:
         if wake(episode, now_s * 1e3):
             self._topology_changed()
 
+    def _balance_by(self, balancer: Balancer) -> None:
+        """Another balancer starts without memory; the one in force goes on."""
+        episode = self._now
+        if balancer is not episode.balancer:
+            episode.balancer = balancer
+            episode.directory = NO_CLIENTS
+            episode.state = episode.state._replace(balancing=new_balancing())
+
     def _own_use(self, seconds: float) -> NDArray[np.float64]:
         """(H,) share of each host's cores that the microservices used since the last tick."""
         episode = self._now
@@ -222,6 +237,26 @@ class EventCluster:
         used = slots["tick_used"][alive] * 1e-3 / seconds + idle
         slots["tick_used"] = 0.0
         return np.bincount(slots["host"][alive], used, len(self._info.hosts)) / self._info.host_cores
+
+    def _connect_clients(self) -> None:
+        """Give the balancer's clients the links that the routes leave them."""
+        episode = self._now
+        state, routing = episode.state, episode.routing
+        routes, directory = connect(routing.routes, state.slots, self._info.pairs, episode.balancer)
+        balancing = carry_over_clients(state, episode.directory, directory)
+        if episode.balancer is Balancer.WEIGHTED_ROUND_ROBIN:
+            refresh_weights(balancing, directory, state.clock[NOW] * 1e-3)
+        episode.routing = replace(routing, routes=routes)
+        episode.directory = directory
+        episode.state = state._replace(balancing=balancing)
+
+    def _report_load(self, now_s: float) -> None:
+        """Containers tell their clients about the last tick."""
+        state, program = self._now.state, self._program
+        kernel.settle(state, state.clock[NOW])
+        of_slot = state.slots["microservice"]
+        cores = state.slots["tick_used"] * 1e-3 / TICK_S + program.idle_cores[of_slot]
+        take_reports(state.balancing, self._now.directory, cores / program.cores[of_slot], TICK_S, now_s)
 
     def _topology_changed(self) -> None:
         """Carry the load proportions over to the containers that are ready now, and route anew."""
@@ -238,6 +273,8 @@ class EventCluster:
         episode, effects = self._now, self._scenario.effects
         slots = episode.state.slots
         episode.routing = build_routing(slots, self._info.pairs, episode.proportions, episode.ready, episode.plan)
+        if episode.balancer is not Balancer.WEIGHTED:
+            self._connect_clients()
         slots["factor"] = (
             1.0 + effects.connection_cost * (episode.routing.per_slot / 500.0) ** effects.connection_exponent
         )

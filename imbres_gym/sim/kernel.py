@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imbres_gym.sim import balancers
 from imbres_gym.sim.compiled import entry, inlined
 from imbres_gym.sim.container import EPSILON, join, leave, schedule, sync
 from imbres_gym.sim.program import MAX_PARALLEL_CALLS
@@ -128,6 +129,7 @@ def message(program, state, routes, world, i, now):
         s = state.spans[span.parent].slot if span.parent >= 0 else -1
     if s < 0:
         set_time(state.due, state.due_tree, i, np.inf)
+        balancers.received(state, routes, i, now)
         request_ends(state, i, now)
     else:
         slot = state.slots[s]
@@ -136,10 +138,11 @@ def message(program, state, routes, world, i, now):
         set_time(state.due, state.due_tree, i, np.inf)
         sync(slot, now)
         if kind == ARRIVE:
-            arrive(program, state, world, i, now)
+            arrive(program, state, routes, world, i, now)
         elif kind == BURST:
             join(state, s, i, span.burst)
         else:
+            balancers.received(state, routes, i, now)
             answered(program, state, routes, world, i, now)
         schedule(state, s, world.speed[slot.host], now)
     if kind == ANSWER:

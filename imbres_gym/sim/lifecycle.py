@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.scenario import Scenario
+from imbres_gym.sim.balancing import forget_server
 from imbres_gym.sim.episode import Episode
 from imbres_gym.sim.program import Program
 from imbres_gym.sim.scheduling import place, removal_order
@@ -83,6 +84,7 @@ class Lifecycle:
             slots = episode.state.slots
         slots[free[0]] = np.zeros((), slots.dtype)
         slot = slots[free[0]]
+        forget_server(episode.state.balancing, int(free[0]))
         now_ms = float(episode.state.clock[NOW])
         slot["id"] = episode.next_id
         slot["created"] = now_ms

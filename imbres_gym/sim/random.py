@@ -81,6 +81,12 @@ def uniform(streams, stream):
 
 
 @inlined
+def below(streams, stream, n):
+    """One of 0, 1, ... n - 1, each alike."""
+    return int((1.0 - uniform(streams, stream)) * n)
+
+
+@inlined
 def exponential(streams, stream, mean):
     """An exponential variate."""
     before = 0.0

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
+from imbres_gym.sim.balancing import WEIGHTED
 from imbres_gym.sim.state import FREE, READY, Routes
 
 Floats = NDArray[np.float64]
@@ -103,6 +104,8 @@ def build_routing(
             pool_high=ends[1:].astype(np.int32),
             target=np.concatenate(targets).astype(np.uint32),
             cdf=np.concatenate(cdfs).astype(np.float64),
+            balancer=WEIGHTED,
+            client=np.zeros((0, 0), np.int32),
         ),
         connections=connections,
         per_slot=degree,

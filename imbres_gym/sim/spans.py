@@ -7,8 +7,11 @@ import math
 
 import numpy as np
 
+from imbres_gym.sim import balancers
+from imbres_gym.sim.balancing import WEIGHTED
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.container import join
+from imbres_gym.sim.messages import message_ms
 from imbres_gym.sim.random import DELAYS, DEMAND, ROUTING, exponential, gamma, uniform
 from imbres_gym.sim.state import FREE_SPAN, LIVE_SPANS, OWN_SAMPLES, SPAN_UID, TRACED
 from imbres_gym.sim.tournament import set_time
@@ -34,17 +37,6 @@ def choose(state, routes, low, high):
         low += half * (routes.cdf[low + half - 1] < u)
         size -= half
     return routes.target[low]
-
-
-@inlined
-def message_ms(program, state, world, called, caller):
-    """Half a hop between the containers of two slots (rule 2)."""
-    if program.hop_ms == 0.0:
-        return 0.0
-    one, other = state.slots[called], state.slots[caller]
-    wait = max(world.network_wait[one.microservice, one.host], world.network_wait[other.microservice, other.host])
-    mean = 0.5 * program.hop_ms * (1.0 + world.network_sensitivity[one.microservice] * wait)
-    return exponential(state.streams, DELAYS, mean)
 
 
 @inlined
@@ -83,7 +75,7 @@ def call(program, state, routes, world, node, parent, request, repeat, now):
         send(state, i, ANSWER, span.end)
         return
     low, high = routes.pool_low[microservice], routes.pool_high[microservice]
-    caller = -1
+    caller, pair = -1, -1
     if parent >= 0:
         caller = state.spans[parent].slot
         pair = program.node_pair[node]
@@ -94,16 +86,23 @@ def call(program, state, routes, world, node, parent, request, repeat, now):
         span.failed = 1
         send(state, i, ANSWER, now)
         return
-    s = choose(state, routes, low, high)
+    if routes.balancer == WEIGHTED:
+        s = choose(state, routes, low, high)
+    else:
+        client = routes.client[pair, caller] if caller >= 0 else microservice
+        link = balancers.pick(program, state, routes, world, client, low, high, caller, now)
+        balancers.sent(state, i, link)
+        s = routes.target[link]
     span.slot = s
     state.slots[s].inflight += 1
     send(state, i, ARRIVE, now + message_ms(program, state, world, s, caller if caller >= 0 else s))
 
 
 @inlined
-def answer(program, state, world, i, now):
+def answer(program, state, routes, world, i, now):
     """Send the answer of span i to its caller (rule 2)."""
     span = state.spans[i]
+    balancers.answers(state, routes, i)
     state.slots[span.slot].inflight -= 1
     span.end = now
     caller = state.spans[span.parent].slot if span.parent >= 0 else span.slot
@@ -167,11 +166,12 @@ def start(program, state, world, i, now):
 
 
 @inlined
-def arrive(program, state, world, i, now):
+def arrive(program, state, routes, world, i, now):
     """A request message reaches its container (rule 3)."""
     span = state.spans[i]
     slot = state.slots[span.slot]
     slot.arrivals += 1
+    balancers.arrives(state, routes, i, now)
     if now > state.requests[span.request].deadline:
         span.failed = 1
     elif slot.busy < slot.workers:
@@ -187,11 +187,11 @@ def arrive(program, state, world, i, now):
         return
     else:
         span.failed = 1
-    answer(program, state, world, i, now)
+    answer(program, state, routes, world, i, now)
 
 
 @inlined
-def finish(program, state, world, i, now):
+def finish(program, state, routes, world, i, now):
     """Span i ends: record it, answer, and let its worker take the next request (rule 8)."""
     span = state.spans[i]
     slot = state.slots[span.slot]
@@ -224,7 +224,8 @@ def finish(program, state, world, i, now):
         trace.end_s = now * 1e-3
         trace.own_ms = own
     slot.busy -= 1
-    answer(program, state, world, i, now)
+    balancers.served(state, routes, i, now)
+    answer(program, state, routes, world, i, now)
     while slot.queued > 0:
         head = slot.queue_head
         waiting = state.spans[head]
@@ -234,7 +235,7 @@ def finish(program, state, world, i, now):
             start(program, state, world, head, now)
             break
         waiting.failed = 1
-        answer(program, state, world, head, now)
+        answer(program, state, routes, world, head, now)
 
 
 @inlined
@@ -243,7 +244,7 @@ def burst_done(program, state, routes, world, i, now):
     span = state.spans[i]
     stage = span.stage
     if span.failed or stage == program.node_stage[span.node + 1]:
-        finish(program, state, world, i, now)
+        finish(program, state, routes, world, i, now)
         return
     span.stage = stage + 1
     span.first = np.inf

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.balancing import Balancing, new_balancing
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.tournament import tournament
 
@@ -127,6 +128,7 @@ class State(NamedTuple):
     own_samples: NDArray[np.void]
     request_samples: NDArray[np.void]
     traced: NDArray[np.void]
+    balancing: Balancing
 
 
 class Routes(NamedTuple):
@@ -142,6 +144,8 @@ class Routes(NamedTuple):
     pool_high: NDArray[np.int32]
     target: NDArray[np.uint32]
     cdf: NDArray[np.float64]
+    balancer: int  # see `balancing`
+    client: NDArray[np.int32]  # (pairs, slots); where weights decide (0, 0). The gateway of microservice m is client m
 
 
 class World(NamedTuple):
@@ -175,6 +179,7 @@ def new_state(seed: int, n_classes: int, traced_dtype: np.dtype[Any]) -> State:
         own_samples=np.zeros(32_768, OWN_SAMPLE),
         request_samples=np.zeros(8_192, REQUEST_SAMPLE),
         traced=np.zeros(8_192, traced_dtype),
+        balancing=new_balancing(),
     )
     _link_free(state.spans, 0)
     _link_free(state.requests, 0)
@@ -206,16 +211,24 @@ def grow(state: State, what: str) -> State:
         if what == "requests":
             return state._replace(requests=new)
         due = _never_added(state.due)
-        return state._replace(spans=new, due=due, due_tree=tournament(due))
+        balancing = state.balancing._replace(calls=_doubled(state.balancing.calls))
+        return state._replace(spans=new, due=due, due_tree=tournament(due), balancing=balancing)
     if what == "bursts":
         return state._replace(burst_end=_doubled(state.burst_end, 1), burst_span=_doubled(state.burst_span, 1))
     if what == "slots":
         change = _never_added(state.change)
+        balancing = state.balancing
         return state._replace(
             slots=_doubled(state.slots),
             change=change,
             change_tree=tournament(change),
             burst_end=_doubled(state.burst_end),
             burst_span=_doubled(state.burst_span),
+            balancing=balancing._replace(
+                served=_doubled(balancing.served),
+                latencies=_doubled(balancing.latencies),
+                latency_counts=_doubled(balancing.latency_counts),
+            ),
         )
-    return state._replace(**{what: _doubled(getattr(state, what))})
+    doubled: dict[str, Any] = {what: _doubled(getattr(state, what))}
+    return state._replace(**doubled)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from agents.load.balanced import BalancedLoad
 from agents.load.imbres import ImbresLoad
+from agents.load.per_request import LeastRequestLoad, PeakEwmaLoad, PrequalLoad, WeightedRoundRobinLoad
 from imbres_gym.config import ConfigError
-from imbres_gym.plan import balanced_proportions
+from imbres_gym.plan import Balancer, balanced_proportions
 
 HOSTS = 3
 latencies = st.one_of(st.just(0.0), st.floats(0.0, 100.0), st.just(1e30), st.just(float("nan")), st.just(float("inf")))
@@ -92,3 +93,22 @@ def test_balanced_load_follows_ready_containers() -> None:
 def test_wrong_options_are_named(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         ImbresLoad(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "balancer"),
+    [
+        (LeastRequestLoad, Balancer.LEAST_REQUEST),
+        (PeakEwmaLoad, Balancer.PEAK_EWMA),
+        (WeightedRoundRobinLoad, Balancer.WEIGHTED_ROUND_ROBIN),
+        (PrequalLoad, Balancer.PREQUAL),
+    ],
+)
+def test_balancers_of_calls_name_themselves_and_leave_load_balanced(
+    kind: type[BalancedLoad], balancer: Balancer
+) -> None:
+    info = make_info()
+    policy = kind()
+    policy.reset(info, seed=0)
+    assert policy.propose(make_observation(info, [[1, 3], [2, 2]])).tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert policy.balancer is balancer  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,7 @@ class SimpyEngine:
         counts: Ints | None = None,
         proportions: Floats | None = None,
         rows: dict[tuple[int, int], Floats] | None = None,
+        least_request: bool = False,
     ) -> None:
         """Place the containers.
 
@@ -93,7 +95,11 @@ class SimpyEngine:
             proportions: (M, H) load proportions; balanced if absent.
             rows: (upstream, downstream) microservice -> (n_up, n_down) weights, containers numbered host by host;
                 a pair that is absent is fully connected.
+            least_request: each call goes to that of two random containers to which its caller has fewer calls in
+                flight; weights and proportions do not matter then.
         """
+        self.least_request = least_request
+        self.in_flight: Counter[tuple[Container | None, Container]] = Counter()
         self.scenario, self.application = scenario, scenario.application
         self.names = self.application.microservice_names
         self.random = random.Random(seed)
@@ -191,6 +197,7 @@ class SimpyEngine:
         """One call of a microservice, from sending to receiving; returns an `_Answer`."""
         m = self.names.index(node.target)
         container = self._choose(m, caller)
+        self.in_flight[caller, container] += 1
         sent = self.env.now
         yield self._message(m, caller, container)
         container.calls += 1
@@ -202,6 +209,7 @@ class SimpyEngine:
                     started, ok = yield self.env.process(self._serve(m, node, container, request))
                     server_span = (started, self.env.now)
         yield self._message(m, caller, container)
+        self.in_flight[caller, container] -= 1
         if self.application.client_spans:
             return _Answer(ok, (sent, self.env.now), at_client=True)
         return _Answer(ok, server_span, at_client=False)
@@ -294,6 +302,9 @@ class SimpyEngine:
         if caller is not None and (caller.microservice, m) in self.row_shares:
             row = self.row_shares[caller.microservice, m][caller.number]
             cumulative = row if row[-1] > 0.0 else cumulative
+        if self.least_request:
+            one, other = self.random.choices(self.containers[m], k=2)
+            return other if self.in_flight[caller, other] < self.in_flight[caller, one] else one
         return self.random.choices(self.containers[m], cum_weights=cumulative)[0]
 
     def _message(self, m: int, caller: Container | None, container: Container) -> simpy.Event:
@@ -345,9 +356,10 @@ def simulate(
     counts: Ints | None = None,
     proportions: Floats | None = None,
     rows: dict[tuple[int, int], Floats] | None = None,
+    least_request: bool = False,
 ) -> OracleResult:
     """Run the oracle once; the arguments are those of `SimpyEngine` and of its `run`."""
-    return SimpyEngine(scenario, seed, counts, proportions, rows).run(seconds, warmup_s)
+    return SimpyEngine(scenario, seed, counts, proportions, rows, least_request).run(seconds, warmup_s)
 
 
 def _in_turn(scenario: Scenario) -> Ints:

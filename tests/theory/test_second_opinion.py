@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oracles.simpy_engine import OracleResult, simulate
 
 from imbres_gym.application import Sensitivity, Store
-from imbres_gym.plan import ConnectionPlan, Links, Plan
+from imbres_gym.plan import Balancer, ConnectionPlan, Links, Plan
 from imbres_gym.scenario import Hosts, Scenario
 from imbres_gym.sim.effects import Effects
 from imbres_gym.sim.events import EventCluster
@@ -126,12 +126,12 @@ def engine_runs(
     return results
 
 
-def oracle_runs(
-    setting: Scenario, runs: int, seconds: float, rows: dict[tuple[int, int], NDArray[np.float64]] | None = None
-) -> list[OracleResult]:
+def oracle_runs(setting: Scenario, runs: int, seconds: float, **balancing: Any) -> list[OracleResult]:
     """Independent runs of the oracle, as many containers on each host as the engine places."""
     counts = EventCluster(setting).reset(0).ready
-    return [simulate(setting, seconds, seed, warmup_s=5.0, counts=counts, rows=rows) for seed in range(100, 100 + runs)]
+    return [
+        simulate(setting, seconds, seed, warmup_s=5.0, counts=counts, **balancing) for seed in range(100, 100 + runs)
+    ]
 
 
 def measures(run: OracleResult) -> NDArray[np.float64]:
@@ -194,3 +194,11 @@ def test_connection_plan_as_simpy() -> None:
 
     oracle = oracle_runs(setting, runs=8, seconds=30.0, rows={(FRONT, STOCK): rows})
     assert_same_results(engine_runs(setting, 30, 60.0, sparse), oracle)
+
+
+def test_least_request_as_simpy() -> None:
+    """Each client, and the gateway, counts its own calls in flight; three containers each, unlike on the two hosts."""
+    setting = shop(initial_replicas={"front": 3, "cart": 3, "stock": 3})
+    oracle = oracle_runs(setting, runs=8, seconds=30.0, least_request=True)
+    engine = engine_runs(setting, 30, 60.0, lambda first: Plan(balancer=Balancer.LEAST_REQUEST))
+    assert_same_results(engine, oracle)

@@ -1,0 +1,52 @@
+"""What the subsetting policies share: indices that stay with containers, and links from picks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.containers import Containers, container_shares
+from imbres_gym.plan import Links
+
+
+class StableIndices:
+    """Numbers containers 0, 1, ... as tasks are numbered: a container keeps its index, a free one goes to the next.
+
+    So there may be gaps where containers have gone, until others come.
+    """
+
+    def __init__(self) -> None:
+        self._index: dict[int, int] = {}
+
+    def update(self, ids: Iterable[int]) -> dict[int, int]:
+        """Index of each of the containers that there are now; the lowest free ones for those that are new."""
+        present = list(ids)
+        self._index = {identity: self._index[identity] for identity in present if identity in self._index}
+        taken = set(self._index.values())
+        free = (index for index in range(len(taken) + len(present)) if index not in taken)
+        for identity in present:
+            if identity not in self._index:
+                self._index[identity] = next(free)
+        return self._index
+
+
+def links_of_picks(
+    up: Containers, down: Containers, picks: list[NDArray[np.int64]], proportions: NDArray[np.float64]
+) -> Links:
+    """Links of upstream containers to their picks, weighted by the load proportions among these.
+
+    Args:
+        up: n upstream containers.
+        down: downstream containers.
+        picks: n arrays, places of `down` that each upstream container has picked, at least one.
+        proportions: (H,) load proportions of the downstream microservice [0-1].
+    """
+    counts = np.array([len(mine) for mine in picks])
+    picked = np.concatenate(picks)
+    owner = np.repeat(np.arange(len(up)), counts)
+    weight = container_shares(down, proportions)[picked]
+    total = np.bincount(owner, weight, len(up))[owner]
+    weight = np.where(total > 0.0, weight / np.where(total > 0.0, total, 1.0), 1.0 / counts[owner])
+    return Links(up.ids[owner], down.ids[picked], weight)
