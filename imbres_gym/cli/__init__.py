@@ -1,4 +1,5 @@
 """The one door: `imbres-gym compare`, `run`, `list`, `show` and `oracle`.
+"""The one door: `imbres-gym compare`, `run`, `profile`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -13,6 +14,7 @@ from imbres_gym import __version__
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.oracle import oracle
+from imbres_gym.cli.profile import profile
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
 
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(run)
+app.command()(profile)
 app.command("list")(list_everything)
 app.command()(show)
 app.command()(oracle)

@@ -1,0 +1,1 @@
+"""Erms (ASPLOS'23): latency targets per microservice from interference-dependent latency profiles."""

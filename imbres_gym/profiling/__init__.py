@@ -1,0 +1,1 @@
+"""Offline profiling: what a microservice's latency becomes under load and interference, measured before a run."""
