@@ -51,9 +51,23 @@ def oracle(
             path = folder / f"{scenario_label(scenario.name)}.json"
             if not (resume and _is_current(path, scenario)):
                 targets[path] = scenario
+        _require_writable(folder)
         failed = _search_all(targets, workers)
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _require_writable(folder: Path) -> None:
+    """Say now, and not after minutes of searching, that nothing could be written."""
+    from imbres_gym.config import ConfigError
+    from imbres_gym.evaluation.storage import write_atomically
+
+    probe = folder / ".writable"
+    try:
+        write_atomically(probe, b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); choose another folder") from None
 
 
 def _is_current(path: Path, scenario: Scenario) -> bool:

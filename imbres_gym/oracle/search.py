@@ -97,12 +97,12 @@ def _fits(simulator: Simulator, allocation: Allocation) -> bool:
 
 
 def _with_best_shares(simulator: Simulator, allocation: Allocation) -> Allocation:
-    """The exponent of the stretch and the connection scheme with the lowest score in a trial."""
+    """The exponent of the stretch and the connection scheme with the lowest score in a trial, or those in force."""
     stretch = stretches(simulator.scenario, simulator.utilisation(allocation, PROBE))
     schemes = [replace(allocation, weights=_rounded(1.0 / stretch), connections=scheme) for scheme in CONNECTIONS]
     best = min(schemes, key=lambda variant: simulator.score(variant, TRIAL))
     variants = [replace(best, weights=_rounded(stretch**-exponent)) for exponent in EXPONENTS]
-    return min(variants, key=lambda variant: simulator.score(variant, TRIAL))
+    return min([allocation, *variants], key=lambda variant: simulator.score(variant, TRIAL))
 
 
 def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -140,3 +140,10 @@ def test_the_command_refuses_what_changes_with_time(scenario_file: Path, tmp_pat
     result = CliRunner().invoke(app, ["oracle", str(scenario_file), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "interference" in result.output and "kind: constant" in result.output
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_search(scenario_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["oracle", str(scenario_file), "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert f"--out {tmp_path / 'file'}: cannot be written to" in result.output
