@@ -1,0 +1,125 @@
+"""Training FIRM on one application from nothing to a bundle and its learning curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.bundle import Bundle, save_bundle
+from agents.scaling.firm.anomalies import Samples, collect_samples
+from agents.scaling.firm.svm import Quality, train_svm
+from agents.scaling.firm.task import Score
+from agents.scaling.firm.training import FIRST_SEED, STEPS, TRANSITIONS, CurvePoint, Trained, train_actor
+from imbres_gym.config import ConfigError
+from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.scenario import load_scenario
+
+SAMPLES = 3_000
+"""Labelled samples; FIRM has 10 000. More change nothing that counts, see docs/training.md."""
+FIRST_SAMPLE_SEED = 3500
+"""Scene n with anomalies has the seed 3500 + n; learning stays below it."""
+
+
+def train_firm(
+    application: str,
+    folder: Path,
+    *,
+    transitions: int = TRANSITIONS,
+    samples: int = SAMPLES,
+    on_point: Callable[[CurvePoint], None] | None = None,
+) -> Bundle:
+    """Train, or go on where an earlier call was interrupted; writes `firm-APPLICATION.zip` and `-curve.csv`.
+
+    Args:
+        application: its name.
+        folder: for both files, and for what a resumed training needs (a folder `firm-APPLICATION`).
+        transitions: of the agent, at least.
+        samples: of the support vector machine, at least.
+        on_point: called after every episode of the agent.
+
+    Raises:
+        ConfigError: `folder` holds another training or a damaged checkpoint, or `samples` are too few.
+    """
+    work = folder / f"firm-{application}"
+    seen = _samples(application, work / "samples.npz", samples)
+    trained = train_actor(application, work, transitions=transitions, steps=STEPS, on_point=on_point)
+    scenario = load_scenario(f"{application}/high-strict")
+    microservices = scenario.application.microservice_names
+    localiser, quality = train_svm(seen, len(microservices), FIRST_SEED)
+    bundle = Bundle(
+        kind="firm",
+        application=application,
+        microservices=microservices,
+        hosts=scenario.hosts.count,
+        classes=scenario.application.class_names,
+        recipe={
+            "samples": len(seen.labels),
+            "transitions": trained.curve[-1].transitions,
+            "steps_per_episode": STEPS,
+        },
+        seeds={"agent": FIRST_SEED, "anomalies": FIRST_SAMPLE_SEED},
+        steps=trained.curve[-1].transitions // len(microservices),
+        metrics=_metrics(trained, quality),
+        networks={"actor": trained.actor},
+        arrays=localiser.arrays(),
+    )
+    save_bundle(bundle, folder / f"firm-{application}.zip")
+    write_atomically(folder / f"firm-{application}-curve.csv", curve_csv(trained).encode())
+    return bundle
+
+
+def curve_csv(trained: Trained) -> str:
+    """The learning curve as CSV: one row per episode; the first is the untrained actor, the last changes nothing."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    scores = [field.name for field in fields(Score)]
+    table.writerow(["actor", "episode", "transitions", "training_reward", *(f"evaluation_{name}" for name in scores)])
+    for point in trained.curve:
+        table.writerow(
+            ["firm", point.episode, point.transitions, _number(point.training_reward), *_row(point.evaluation)]
+        )
+    table.writerow(["static", "", "", "", *_row(trained.static)])
+    return text.getvalue()
+
+
+def _row(score: Score | None) -> list[str]:
+    return [_number(None if score is None else getattr(score, field.name)) for field in fields(Score)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _samples(application: str, file: Path, count: int) -> Samples:
+    """The samples of an earlier call if they are enough, or new ones."""
+    names = [field.name for field in fields(Samples)]
+    if file.is_file():
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                found = Samples(*(stored[name] for name in names))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ConfigError(f"{file}: damaged ({error}); remove it to collect the samples again") from error
+        if len(found.labels) >= count:
+            return found
+    samples = collect_samples(application, count, FIRST_SAMPLE_SEED)
+    data = io.BytesIO()
+    np.savez_compressed(data, **{name: getattr(samples, name) for name in names})
+    write_atomically(file, data.getvalue())
+    return samples
+
+
+def _metrics(trained: Trained, quality: Quality) -> dict[str, float]:
+    """Scores before and after training and of changing nothing, and the quality of the support vector machine."""
+    scores: dict[str, Any] = {
+        "untrained": trained.curve[0].evaluation,
+        "trained": trained.curve[-1].evaluation,
+        "static": trained.static,
+        "svm": quality,
+    }
+    return {f"{name}/{key}": float(value) for name, score in scores.items() for key, value in asdict(score).items()}

@@ -1,0 +1,112 @@
+"""Training FIRM: interrupted and resumed is the same; checkpoints that do not fit; what a bundle holds."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from firm_fakes import small_scene
+
+from agents.bundle import load_bundle
+from agents.scaling.firm import training
+from agents.scaling.firm.ddpg import actor_network, make_learner
+from agents.scaling.firm.policy import FirmScaling
+from agents.scaling.firm.recipe import train_firm
+from agents.scaling.firm.task import ResizingTask, evaluate
+from agents.scaling.firm.training import CurvePoint, Trained, train_actor
+from agents.scaling.firm.vec_env import MicroserviceVecEnv
+from imbres_gym.config import ConfigError
+
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def small_training(small_application: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EVALUATION_SEEDS", (2000,))
+    monkeypatch.setattr("agents.scaling.firm.ddpg.WARM_UP", 4)
+
+
+def train(folder: Path, episodes: int = 2) -> Trained:
+    return train_actor("small", folder, transitions=episodes * STEPS * 2, steps=STEPS)
+
+
+def test_microservices_are_environments_that_share_a_cluster() -> None:
+    task = ResizingTask("small", STEPS)
+    env = MicroserviceVecEnv(task, seed=3000)
+    assert env.num_envs == 2
+    seen = env.reset()
+    assert isinstance(seen, np.ndarray) and seen.shape == (2, 9)
+    for step in range(1, STEPS + 1):
+        seen, rewards, over, _ = env.step(np.array([[1.0], [-1.0]], np.float32))
+        assert isinstance(seen, np.ndarray) and env.observation_space.contains(seen[0])
+        assert over.tolist() == [step == STEPS] * 2
+        assert np.all((rewards >= 0.0) & (rewards <= 3.0))
+    assert seen[:, 8].tolist() == pytest.approx([1.0, 1 / 6])  # six is the most, one the least
+    env.close()
+
+
+def test_the_numpy_actor_is_the_learners() -> None:
+    env = MicroserviceVecEnv(ResizingTask("small", STEPS), seed=3000)
+    learner = make_learner(env, 3000)
+    seen = np.random.default_rng(0).random((5, 9), np.float32)
+    expected, _ = learner.predict(seen, deterministic=True)
+    assert actor_network(learner).forward(seen) == pytest.approx(expected, abs=1e-6)
+    assert np.all(np.abs(expected) < 0.05)  # an untrained actor hardly changes anything
+    env.close()
+
+
+def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+    assert [point.transitions for point in whole.curve] == [0, 12, 24]
+    assert whole.curve[0].evaluation is not None and whole.curve[-1].evaluation is not None
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(point: CurvePoint) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_actor("small", tmp_path / "part", transitions=24, steps=STEPS, on_point=interrupt)
+    resumed = train(tmp_path / "part")
+    assert resumed.curve == whole.curve
+    for mine, theirs in zip(resumed.actor.weights, whole.actor.weights, strict=True):
+        assert np.array_equal(mine, theirs)
+    assert resumed.static == whole.static
+    assert len(list((tmp_path / "part").glob("checkpoint-*"))) == 1
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+    train(tmp_path, episodes=1)
+    with pytest.raises(ConfigError, match="another training"):
+        train_actor("small", tmp_path, transitions=12, steps=STEPS, seed=3001)
+    for file in ("checkpoint-1/learner.zip", "progress.json"):
+        (tmp_path / file).write_bytes(b"damaged")
+        with pytest.raises(ConfigError, match="damaged"):
+            train(tmp_path)
+
+
+def test_changing_nothing_keeps_the_containers() -> None:
+    task = ResizingTask("small", STEPS)
+    score = evaluate(task, None, (2000,))
+    assert score.containers == task.info.initial_replicas.sum()
+    assert 0.0 <= score.violations <= 1.0
+    task.close()
+
+
+def test_a_bundle_and_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.scaling.firm.recipe.STEPS", STEPS)
+    monkeypatch.setattr("agents.scaling.firm.recipe.load_scenario", lambda name: small_scene("small", 0, 600.0))
+    bundle = train_firm("small", tmp_path, transitions=12, samples=100)
+    with (tmp_path / "firm-small-curve.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["actor"] for row in rows] == ["firm", "firm", "static"]
+    assert float(rows[1]["evaluation_reward"]) == pytest.approx(bundle.metrics["trained/reward"], abs=1e-4)
+    loaded = load_bundle(tmp_path / "firm-small.zip")
+    assert loaded.application == "small" and loaded.microservices == ("front", "back")
+    assert loaded.metrics == bundle.metrics
+    FirmScaling(bundle=str(tmp_path / "firm-small.zip"))
+    with pytest.raises(ConfigError, match="samples"):
+        train_firm("small", tmp_path / "few", transitions=12, samples=20)
