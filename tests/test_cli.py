@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner, Result
 
 from imbres_gym.cli import app
 from imbres_gym.cli.errors import clear_errors
 from imbres_gym.cli.run import sparkline
+from imbres_gym.evaluation.executor import ClusterLost
 from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT, METRICS
 
 HEAVY = {"numpy", "numba", "matplotlib", "sklearn", "scipy", "torch", "gymnasium", "pydantic", "pulp", "tensorboard"}
@@ -114,6 +119,8 @@ def test_help_loads_nothing_heavy() -> None:
         (["compare", "social-network/high-strict", "--engine", "magic"], "engine"),
         (["compare", "social-network/high-strict", "--seeds", "0"], "--seeds"),
         (["compare", "social-network/high-strict", "--reference", "imbers"], "--reference: 'imbers' is none of the"),
+        (["compare", "social-network/high-strict", "--ray-address", "there"], "expected local, auto or HOST:PORT"),
+        (["compare", "social-network/high-strict", "--ray-address", "127.0.0.1:1"], "ray start --head"),
         (["run", "imbers", "social-network/high-strict"], "did you mean 'imbres'?"),
         (["show", "social-netwrok"], "did you mean 'social-network'?"),
         (["list", "agent"], "agents"),
@@ -141,17 +148,30 @@ def test_two_agents_that_would_share_their_files_are_refused(scenario: str, tmp_
     assert "two of the agents are called 'k_1' in file names" in result.output
 
 
-def test_a_full_disk_ends_with_one_clear_message(
-    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["compare", "run"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_no_more_ends_with_one_clear_message(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("imbres_gym.evaluation.runner.save_episode", full)
-    result = call("compare", scenario, "--agents", "static", "--seeds", "1", "--out", tmp_path / "out")
+    monkeypatch.setattr("os.fsync", refuse)
+    arguments = {
+        "compare": ("compare", scenario, "--agents", "static", "--seeds", "1"),
+        "run": ("run", "static", scenario, "--duration", "20s"),
+    }
+    result = call(*arguments[command], "--out", tmp_path / "out")
     assert result.exit_code == 1
-    assert "cannot write the results: [Errno 28] No space left on device" in result.output
-    assert "--resume" in result.output
+    assert f"cannot write the results: [Errno {code}] {os.strerror(code)}: '{tmp_path}" in result.output
+    assert ("--resume" if command == "compare" else "run the same command") in result.output
+
+
+def test_a_lost_cluster_ends_with_one_clear_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught, clear_errors("Go on with --resume"):
+        raise ClusterLost("Ray has ended on this machine")
+    assert caught.value.exit_code == 1
+    assert "Error: Ray has ended on this machine. Go on with --resume" in capsys.readouterr().err
 
 
 def test_what_an_agent_could_not_open_is_no_full_disk() -> None:
@@ -218,6 +238,14 @@ def test_run_shows_and_keeps_the_episode(scenario: str, tmp_path: Path) -> None:
 
 
 ABSURD_AGENT = """
+class ExitingAgent:
+    def __init__(self, info, *, seed):
+        pass
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        raise SystemExit(0)
+
+
 class AbsurdAgent:
     def __init__(self, info, *, seed):
         pass
@@ -243,6 +271,23 @@ def test_illegal_actions_are_said(scenario: str, tmp_path: Path, monkeypatch: py
     assert "9 parts of its actions were illegal" in result.output
 
 
+@pytest.mark.parametrize("command", ["compare", "run"])
+def test_an_agent_that_ends_the_program_has_failed(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    (tmp_path / "absurd.py").write_text(ABSURD_AGENT)
+    file = tmp_path / "exiting.yaml"
+    file.write_text(yaml.safe_dump({"name": "exiting", "agent": "absurd:ExitingAgent"}))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = {"compare": ("compare", scenario, "--agents", file, "--seeds", "1"), "run": ("run", file, scenario)}
+    result = call(*arguments[command], "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    if command == "compare":
+        assert "failed: tiny exiting seed 1000: SystemExit: 0" in result.output
+    else:
+        assert str(result.exception) == "something ended the program with exit code 0"
+
+
 def test_the_live_table_fits_eighty_columns(scenario: str, tmp_path: Path) -> None:
     command = ("run", "static", scenario, "--out", str(tmp_path / "run"), "--duration", "5m")
     result = CliRunner().invoke(app, command, env={"COLUMNS": "80"})
@@ -263,15 +308,29 @@ def group_ends(group: int, within_s: float) -> bool:
     return False
 
 
-def test_ctrl_c_keeps_finished_episodes_and_resume_goes_on(scenario: str, tmp_path: Path) -> None:
+def processes_with(mark: str) -> list[str]:
+    """Command lines of all processes that have inherited `mark` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is not ours
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@pytest.mark.parametrize("where", [(), ("--ray-address", "local")], ids=["processes", "ray"])
+def test_ctrl_c_keeps_finished_episodes_and_resume_goes_on(
+    scenario: str, tmp_path: Path, where: tuple[str, ...]
+) -> None:
     (tmp_path / "waiting.py").write_text(WAITING_AGENT)
     go = tmp_path / "go"
     agent = {"name": "waiting", "agent": "waiting:WaitingAgent", "options": {"file": str(go)}}
     (tmp_path / "waiting.yaml").write_text(yaml.safe_dump(agent))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "imbres_gym", "compare", scenario, "--agents", str(tmp_path / "waiting.yaml")]
-    command += ["--seeds", "3", "--workers", "1", "--out", str(out)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
+    command += ["--seeds", "3", "--workers", "1", *where, "--out", str(out)]
+    mark = secrets.token_hex(32)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()]), "RAY_AUTH_TOKEN": mark}
     process = subprocess.Popen(
         command,
         env=environment,
@@ -296,9 +355,10 @@ def test_ctrl_c_keeps_finished_episodes_and_resume_goes_on(scenario: str, tmp_pa
     assert process.returncode == 130, output + errors
     assert "Interrupted." in errors
     assert f"--out {out} --resume" in errors
-    assert "Traceback" not in output + errors
+    assert not re.search("Traceback|Ray|raylet|gcs", output + errors)
     assert [p.name for p in (out / "episodes").iterdir()] == ["tiny.waiting.seed-1000.npz"]
     assert group_ends(process.pid, within_s=10.0)
+    assert processes_with(mark) == []
 
     go.touch()
     resumed = subprocess.run(
@@ -307,6 +367,13 @@ def test_ctrl_c_keeps_finished_episodes_and_resume_goes_on(scenario: str, tmp_pa
     assert "1 of 3 episodes are finished already" in resumed.stdout
     assert "seed 1000" not in resumed.stdout
     assert len(list((out / "episodes").iterdir())) == 3
+    assert processes_with(mark) == []
+
+    if where:  # other executor, other number of workers, not interrupted: the same numbers
+        other = tmp_path / "other"
+        in_one_go = [*command[: command.index("--workers")], "--workers", "2", "--out", str(other)]
+        subprocess.run(in_one_go, env=environment, capture_output=True, check=True, timeout=180.0)
+        assert metrics(out) == metrics(other)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `list`, `show` and `oracle`.
-"""The one door: `imbres-gym compare`, `run`, `profile`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `profile`, `oracle`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
