@@ -103,7 +103,7 @@ def run_profiling(
                 on_finished(outcome)
                 continue
             if isinstance(outcome, WorkerLost):
-                message = f"its process died (exit code {outcome.exit_code})"
+                message = f"its process died ({outcome.cause})"
             else:
                 message = outcome.details
             failures.append(f"run {missing[position]}: {message}")
