@@ -16,7 +16,7 @@ from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.evaluation.tuning import Candidate, Knob, choose, tune
 from imbres_gym.scenario import load_scenario
-from scripts.experiments import correlations, figure_4a, figure_13a, load_per_container, stretch_sweep
+from scripts.experiments import correlations, figure_4a, figure_13a, load_balancers, load_per_container, stretch_sweep
 from scripts.experiments.runs import run_episodes
 
 TARGETS = Knob("target", (0.7, 0.3))
@@ -88,6 +88,14 @@ def test_load_per_container(tiny: str, tmp_path: Path, executor: InProcess) -> N
     report = load_per_container.experiment(settings, tmp_path, executor)
     assert all(f"| {scheme} |" in report for scheme in load_per_container.SCHEMES)
     assert (tmp_path / "load-per-container.png").stat().st_size > 0
+
+
+def test_load_balancers(tiny: str, tmp_path: Path, executor: InProcess) -> None:
+    """A row for every balancer with every connection scheme, each with a load for both hosts."""
+    settings = load_balancers.Settings(tiny, 0.4, duration_s=30.0, warmup_s=10.0, seeds=1)
+    rows = [line for line in load_balancers.experiment(settings, tmp_path, executor).splitlines() if ", full |" in line]
+    assert [row.split(",")[0].strip("| ") for row in rows] == list(load_balancers.BALANCERS)
+    assert all(sum(int(share) for share in row.split("|")[5].split("/")) in (99, 100, 101) for row in rows)
 
 
 def test_random_picks_by_calculation_agree_with_drawing_them(tiny: str) -> None:

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
-from imbres_gym.oracle.simulate import Allocation, Effort, Simulator
+from imbres_gym.oracle.simulate import Allocation, Effort, Simulator, usual_limit
 from imbres_gym.oracle.truth import counts_at, host_levels, stretches
 
 PROBE = Effort(seeds=(2000, 2001), windows=1, window_s=30.0, settle_s=15.0)
 """Which of two allocations is better."""
 TRIAL = Effort(seeds=(2000, 2001, 2002), windows=1, window_s=60.0, settle_s=30.0)
 """Whether an allocation seems feasible."""
-CHECK = Effort(seeds=(2100, 2101), windows=10, window_s=60.0, settle_s=60.0)
-"""Whether it is: ten minutes with each of two seeds that the search has not seen."""
+CHECK = Effort(seeds=tuple(range(2100, 2108)), windows=3, window_s=60.0, settle_s=40.0)
+"""Whether it is: 24 windows with seeds that the search has not seen. Where the scheduler puts the few containers of a
+small microservice differs from seed to seed and decides more than the noise of a window: many seeds, few windows."""
 ALLOWED = 0.05
 """Share of windows above the SLA that the check allows: the evaluation's own criterion."""
 
@@ -49,9 +50,10 @@ def search(simulator: Simulator) -> Allocation:
 
 
 def meets_sla(simulator: Simulator, p95_ms: NDArray[np.float64]) -> bool:
-    """Whether all windows of a check were measured, and enough of them are within the SLA."""
+    """Whether all windows of a check were measured, and enough of them are within the SLA: these, and likely others."""
     complete = len(p95_ms) == len(CHECK.seeds) * CHECK.windows
-    return complete and float(np.mean(p95_ms > simulator.scenario.sla_ms)) <= ALLOWED
+    violated = float(np.mean(p95_ms > simulator.scenario.sla_ms))
+    return complete and violated <= ALLOWED and usual_limit(p95_ms) <= simulator.scenario.sla_ms
 
 
 def feasible(simulator: Simulator, allocation: Allocation) -> bool:

@@ -87,9 +87,7 @@ class Simulator:
 
     def score(self, allocation: Allocation, effort: Effort) -> float:
         """What 95 % of windows are estimated to stay below, as a multiple of the SLA [-]; feasible up to 1."""
-        p95 = self.window_p95_ms(allocation, effort)
-        spread = float(p95.std(ddof=1)) if len(p95) > 1 else 0.0
-        return (float(p95.mean()) + QUANTILE_95 * spread) / self.scenario.sla_ms
+        return usual_limit(self.window_p95_ms(allocation, effort)) / self.scenario.sla_ms
 
     def utilisation(self, allocation: Allocation, effort: Effort) -> Floats:
         """(H, 4) utilisation of the hosts by everything on them under an allocation [0-1]."""
@@ -117,6 +115,12 @@ class Simulator:
     def _advance(self, seconds: float) -> Telemetry:
         self.simulated_s += seconds
         return self._cluster.advance(seconds)
+
+
+def usual_limit(values: Floats) -> float:
+    """What 95 % of such values stay below, if they are normal: mean + 1.645 standard deviations."""
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return float(values.mean()) + QUANTILE_95 * spread
 
 
 def proportions_of(weights: Floats, ready: NDArray[np.integer]) -> Floats:
