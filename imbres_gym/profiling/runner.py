@@ -102,10 +102,7 @@ def run_profiling(
                 store.add(missing[position], outcome)
                 on_finished(outcome)
                 continue
-            if isinstance(outcome, WorkerLost):
-                message = f"its process died ({outcome.cause})"
-            else:
-                message = outcome.details
+            message = f"its process died ({outcome.cause})" if isinstance(outcome, WorkerLost) else outcome.details
             failures.append(f"run {missing[position]}: {message}")
             on_finished(failures[-1])
     return failures

@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT)]
 from imbres_gym.agent import AgentConfig, load_agent_config  # noqa: E402
 from imbres_gym.evaluation.episode import EpisodeResult, run_episode  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
+from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.recorder import Interval  # noqa: E402
 from imbres_gym.evaluation.report import summarise  # noqa: E402
 from imbres_gym.evaluation.statistics import mean_interval  # noqa: E402
@@ -35,7 +36,6 @@ from scripts.experiments.runs import (  # noqa: E402
     number,
     run_from_command_line,
     run_time,
-    table,
 )
 
 BALANCERS = {
