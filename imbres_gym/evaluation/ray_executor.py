@@ -20,6 +20,9 @@ from imbres_gym.evaluation.executor import RETRIES, THREAD_VARIABLES, ClusterLos
 from imbres_gym.evaluation.installation import describe_installation, differences
 from imbres_gym.evaluation.ray_address import LOCAL, check_address, unreachable
 
+_CHECK_S = 5.0
+"""Between two looks at whether this machine still belongs to the cluster [s]; estimate: rare beside any episode."""
+
 
 class RayExecutor:
     """One Ray task for each item; see `Executor`.
@@ -77,13 +80,28 @@ def _run(
             index = waiting.popleft()
             attempts[index] += 1
             running[execute.remote(here, paths, pickle.dumps((function, items[index])))] = index
-        (ready, *_), _ = ray.wait(list(running))
+        ready = _next_ended(ray, list(running))
         index = running.pop(ready)
         outcome = _outcome(ray, ready, attempts[index])
         if isinstance(outcome, WorkerLost) and attempts[index] <= RETRIES:
             waiting.append(index)
         else:
             yield index, outcome
+
+
+def _next_ended(ray: Any, running: list[Any]) -> Any:
+    """Wait for a task to end.
+
+    Raises:
+        ClusterLost: Ray's process on this machine is gone; tasks would be waited for without end.
+    """
+    while True:
+        ready, _ = ray.wait(running, timeout=_CHECK_S)
+        if ready:
+            return ready[0]
+        here = ray.get_runtime_context().get_node_id()
+        if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
+            raise ClusterLost("Ray has ended on this machine")
 
 
 def _execute(expected: dict[str, str], paths: list[str], job: bytes) -> bytes | str:
@@ -120,7 +138,6 @@ def _outcome(ray: Any, reference: Any, attempts: int) -> Any:
 def _connected(address: str, workers: int | None) -> Iterator[Any]:
     """Ray, connected; leaving ends the tasks that still run, and a cluster that was started here."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     if address == LOCAL:
         # A cluster of one run needs no lasting secret; without this Ray leaves one in the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

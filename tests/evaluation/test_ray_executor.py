@@ -19,7 +19,7 @@ from same_episode import same_episode
 
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.executor import ProcessExecutor
+from imbres_gym.evaluation.executor import ClusterLost, ProcessExecutor
 from imbres_gym.evaluation.ray_executor import RayExecutor
 from imbres_gym.evaluation.runner import EpisodeFailure, find_stored, run_tasks
 from imbres_gym.evaluation.task import EpisodeTask
@@ -88,7 +88,6 @@ def cluster() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_BACKEND_LOG_LEVEL", "error")
         # Ray notices a dead node after five missed signs of life: after 2.5 s instead of 15 s.
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
@@ -183,7 +182,7 @@ def test_a_killed_driver_loses_no_finished_episode(cluster: Any, tmp_path: Path)
 
 
 def test_a_killed_node_loses_no_episode(cluster: Any, tmp_path: Path) -> None:
-    """The last test of the cluster: afterwards it has one node."""
+    """The last test but one of the cluster: afterwards it has one node."""
     tasks = [fakes.task(seed, "WaitingAgent", folder=str(tmp_path)) for seed in (1000, 1001, 1002, 1003)]
     (lost,) = cluster.worker_nodes
     cut_off: list[int] = []
@@ -202,3 +201,19 @@ def test_a_killed_node_loses_no_episode(cluster: Any, tmp_path: Path) -> None:
     assert failures == []
     assert [result.seed for result in results] == [1000, 1001, 1002, 1003]
     assert len(list(tmp_path.glob("*.note"))) == 4, "the episode of the lost node ran twice"
+
+
+def test_the_run_stops_when_ray_ends_on_the_machine_of_the_driver(cluster: Any, tmp_path: Path) -> None:
+    """The last test of the cluster: afterwards it has none."""
+    tasks = [fakes.task(seed, "WaitingAgent", folder=str(tmp_path)) for seed in (1000, 1001)]
+
+    def kill_the_head() -> None:
+        wait_until(lambda: bool(notes(tmp_path)))
+        kill_with_children(cluster.head_node.all_processes["raylet"][0].process.pid)
+
+    killer = threading.Thread(target=kill_the_head)
+    killer.start()
+    with pytest.raises(ClusterLost, match="Ray has ended on this machine"):
+        run(tasks, tmp_path, cluster)
+    killer.join()
+    assert list(find_stored(tmp_path, tasks).results) == [0]
