@@ -14,9 +14,6 @@ from agents.scaling.erms.fit import Line, Pieces
 from agents.scaling.erms.merge import Virtual, merge, split
 from imbres_gym.profiling.graph import CallNode
 
-PASSES = 2
-"""Rounds in which the pieces are chosen (artifact)."""
-
 
 @dataclass(frozen=True)
 class Service:
@@ -45,8 +42,9 @@ def latency_targets(tree: CallNode, services: Mapping[str, Service], sla_ms: flo
     """The target of every microservice's own p95 so that no path exceeds the SLA with the least resources.
 
     All models start with the piece after the knee. A microservice whose target allows no load beyond its knee takes
-    the piece before it. So does one whose target is below what it needs without load; that is repeated until there
-    is none. A microservice that is called in several places gets its smallest target.
+    the piece before it, for good, and the targets are computed again, until that happens no more. The artifact stops
+    after two rounds, which can leave microservices on a piece that does not hold where their target lies. One that is
+    called in several places gets its smallest target.
 
     Args:
         tree: call graph of the request class.
@@ -57,12 +55,9 @@ def latency_targets(tree: CallNode, services: Mapping[str, Service], sla_ms: flo
         Target per microservice [ms]. If even all intercepts before the knee exceed the SLA, targets are below them.
     """
     before: set[str] = set()
-    for _ in range(PASSES):
-        targets = _share_out(tree, services, before, sla_ms)
-        before |= {name for name, target in targets.items() if _below_knee(services[name].pieces, target)}
     while True:
         targets = _share_out(tree, services, before, sla_ms)
-        too_low = {name for name, target in targets.items() if target < max(0.0, services[name].pieces.before.b)}
+        too_low = {name for name, target in targets.items() if _below_knee(services[name].pieces, target)}
         if too_low <= before:
             return targets
         before |= too_low
