@@ -77,7 +77,7 @@ class FlatObservation(gym.ObservationWrapper[NDArray[np.float32], Any, Observati
         for key in keys:
             if key not in FLAT_KEYS:
                 raise ConfigError(f"keys: unknown key {key!r} of the observation; {nearest(key, FLAT_KEYS)}")
-        self._keys = tuple(keys)
+        self._keys: tuple[str, ...] = tuple(keys)
         shapes = [(1,) if key == "phase" else env.observation_space[key].shape or () for key in keys]
         size = sum(int(np.prod(shape)) for shape in shapes)
         self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)

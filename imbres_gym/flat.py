@@ -61,9 +61,9 @@ def _scaled(key: str, observation: Observation, info: ClusterInfo) -> NDArray[An
     if key in LATENCIES:
         return _saturate(values, info.sla_ms)
     if key in RATES:
-        return np.minimum(np.log1p(values) / np.log1p(RATE_SCALE), 1.0)
+        return np.asarray(np.minimum(np.log1p(values) / np.log1p(RATE_SCALE), 1.0))
     if key in SHARES:
-        return np.minimum(values, 1.0)
+        return np.asarray(np.minimum(values, 1.0))
     if key in REPLICAS:
         return _saturate(values, info.initial_replicas[:, None] if values.ndim == 2 else info.initial_replicas)
     return _saturate(values, info.scaling_interval_s)
