@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `profile`, `oracle`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -16,6 +16,7 @@ from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
+from imbres_gym.cli.train import train
 
 app = typer.Typer(
     name="imbres-gym",
@@ -30,6 +31,7 @@ app.command()(profile)
 app.command("list")(list_everything)
 app.command()(show)
 app.command()(oracle)
+app.command()(train)
 
 
 def _print_version(wanted: bool) -> None:
