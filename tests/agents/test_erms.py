@@ -159,8 +159,15 @@ def test_fit_recovers_a_known_surface() -> None:
 def test_fit_leaves_out_what_no_target_can_be() -> None:
     # Beyond 16 requests/s the queue grows without bound.
     wild = fit_model(make_profile(lambda x, C, M: surface(x, C, M) + (5000.0 if x > 16.0 else 0.0)), 0, sla_ms=200.0)
-    assert wild.largest == 16.0
+    assert wild.at(0.4, 0.4).largest == pytest.approx(16.0)
     assert wild.at(0.4, 0.4).latency_ms(14.0) == pytest.approx(surface(14.0, 0.4, 0.4), rel=0.1)
+
+
+def test_the_largest_load_falls_with_interference() -> None:
+    # Points lie 2 requests/s apart: up to 20 of them are below the SLA at 0.1, up to 14 at 0.7.
+    steep = fit_model(make_profile(lambda x, C, M: 300.0 if x > 21.5 - 10.0 * C else 5.0 + x), 0, sla_ms=200.0)
+    assert steep.at(0.1, 0.3).largest == pytest.approx(20.0, abs=0.5)
+    assert steep.at(0.7, 0.3).largest == pytest.approx(14.0, abs=0.5)
 
 
 def test_one_outlier_does_not_move_the_knee() -> None:

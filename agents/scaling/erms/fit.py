@@ -22,7 +22,8 @@ CPU_RANGE = (0.1, 0.9)
 THROUGHPUT = 0.3
 """Largest relative difference between requests that arrived and that were answered (artifact)."""
 RARELY_LOADED = 0.6
-"""A microservice whose p90 of CPU use is lower gets a flat model (artifact)."""
+"""A microservice whose p90 of CPU use is lower gets a flat model (artifact), unless its p95 exceeds the SLA somewhere:
+small containers can saturate at half their quota."""
 FLAT_SLOPES = (0.001, 0.002)
 """Slopes of a flat model before and after the knee [ms per 1/s] (artifact)."""
 LEAST_SLOPE = 0.001
@@ -103,20 +104,39 @@ class Plane:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """The largest load that was fitted, linear in interference: alpha C + beta M + c.
+
+    Attributes:
+        alpha, beta, c: of the plane through the largest load of every interference level [1/s per container].
+        least: the smallest of them [1/s per container], > 0; a lower bound.
+    """
+
+    alpha: float
+    beta: float
+    c: float
+    least: float
+
+    def at(self, C: float, M: float) -> float:
+        """The limit at one interference."""
+        return max(self.alpha * C + self.beta * M + self.c, self.least)
+
+
+@dataclass(frozen=True)
 class LatencyModel:
     """The model of one microservice.
 
     Attributes:
         before, after: the two pieces.
         knee: median knee of the profiled interference levels [1/s per container]; counts where the lines do not cross.
-        largest: largest load that was fitted [1/s per container].
+        largest: largest load that was fitted.
         cpu_per_rps, cpu_idle: CPU use of a container as a share of its quota, linear in x.
     """
 
     before: Plane
     after: Plane
     knee: float
-    largest: float
+    largest: Limit
     cpu_per_rps: float
     cpu_idle: float
 
@@ -124,7 +144,7 @@ class LatencyModel:
         """The model at one interference; the knee is where the lines cross, as in the artifact at run time."""
         before, after = self.before.at(C, M), self.after.at(C, M)
         sigma = (after.b - before.b) / (before.a - after.a) if after.a > before.a else self.knee
-        return Pieces(before, after, sigma if sigma > 0.0 else self.knee, self.largest)
+        return Pieces(before, after, sigma if sigma > 0.0 else self.knee, self.largest.at(C, M))
 
     def utilisation(self, x: float) -> float:
         """CPU use of a container at `x` requests/s, as a share of its quota."""
@@ -182,12 +202,12 @@ def fit_model(profile: Profile, index: int, sla_ms: float) -> LatencyModel:
     used = answered & (samples.y <= sla_ms)
     if not used.any():
         used = answered  # even its lightest load is too much for the SLA
-    if np.quantile(usage[answered], 0.9) < RARELY_LOADED:
+    if np.quantile(usage, 0.9) < RARELY_LOADED and samples.y.max() <= sla_ms:
         before, after, knee = _flat(samples.where(used))
     else:
         loaded = used & (usage > CPU_RANGE[0]) & (usage < CPU_RANGE[1])
         before, after, knee = fit_planes(samples.where(loaded if loaded.any() else used))
-    return LatencyModel(before, after, knee, float(samples.x[used].max()), float(slope), float(idle))
+    return LatencyModel(before, after, knee, _limit(samples.where(used)), float(slope), float(idle))
 
 
 def fit_planes(samples: Samples) -> tuple[Plane, Plane, float]:
@@ -277,6 +297,18 @@ def _pooled(parts: list[Samples], least_d: float = -np.inf) -> Plane:
         d = least_d
         (alpha, beta, c), *_ = np.linalg.lstsq(slopes, y - d)
     return Plane(float(alpha), float(beta), float(c), float(d))
+
+
+def _limit(samples: Samples) -> Limit:
+    """The plane through the largest load of every interference level.
+
+    Points above the SLA are not fitted, so that high loads are known only where interference is low.
+    """
+    levels = [samples.where(samples.group == group) for group in np.unique(samples.group)]
+    most = np.array([level.x.max() for level in levels])
+    terms = np.array([[level.C.mean(), level.M.mean(), 1.0] for level in levels])
+    (alpha, beta, c), *_ = np.linalg.lstsq(terms, most)
+    return Limit(float(alpha), float(beta), float(c), float(most.min()))
 
 
 def _flat(samples: Samples) -> tuple[Plane, Plane, float]:
