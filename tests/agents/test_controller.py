@@ -45,12 +45,13 @@ def interval(info: ClusterInfo, step: int, slow_host: int = 0) -> Observation:
 
 
 def controllers() -> list[str]:
-    """The shipped agents that are controllers of any application; a bundle is for its own, see `test_learned`."""
+    """The shipped agents that are controllers of any application; bundles and profiles are for their own."""
     configs = {name: load_agent_config(name) for name in available("agents")}
     return [
         name
         for name, config in configs.items()
-        if config.agent == "agents.controller:Controller" and not any("bundle" in o for o in config.options.values())
+        if config.agent == "agents.controller:Controller"
+        and not any({"bundle", "profile"} & o.keys() for o in config.options.values())
     ]
 
 
