@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from agents.network import Network, Normalisation
 from imbres_gym import __version__
-from imbres_gym.config import ConfigError, config_root, nearest
+from imbres_gym.artifacts import find_artifact
+from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.telemetry import ClusterInfo
 
@@ -97,24 +98,6 @@ class Bundle:
             )
 
 
-def find_bundle(reference: str | Path) -> Path:
-    """The file that a path (`*.zip`) or the name of a shipped bundle (`configs/bundles/NAME.zip`) means.
-
-    Raises:
-        ConfigError: there is none; says the nearest name.
-    """
-    path = Path(reference)
-    if path.suffix != ".zip":
-        folder = config_root() / "bundles"
-        path = folder / f"{reference}.zip"
-        if not path.is_file():
-            hint = nearest(str(reference), (file.stem for file in folder.glob("*.zip")))
-            raise ConfigError(f"bundle: there is no shipped bundle {str(reference)!r}; {hint}")
-    if not path.is_file():
-        raise ConfigError(f"bundle: {path}: there is no such file; train one with imbres-gym train")
-    return path
-
-
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Write a bundle, whole or not at all.
 
@@ -150,12 +133,12 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
 
 def load_bundle(reference: str | Path) -> Bundle:
-    """Read a bundle by path or by the name of a shipped one, see `find_bundle`.
+    """Read a bundle by path or by the name of a shipped one, see `imbres_gym.artifacts.find_artifact`.
 
     Raises:
         ConfigError: missing, corrupt, cut off, no bundle, or written by a newer version.
     """
-    path = find_bundle(reference)
+    path = find_artifact("bundle", str(reference))
     try:
         with zipfile.ZipFile(path) as archive:
             header = json.loads(archive.read(_HEADER))

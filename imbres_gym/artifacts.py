@@ -17,6 +17,8 @@ from imbres_gym.scenario import Scenario
 SUFFIXES = {"bundle": (".zip",), "profile": (".json", ".json.gz"), "oracle": (".json",)}
 """Option keys whose value names a file, and what such a file may end in; the files of key K lie in `configs/Ks/`."""
 
+_MAKER = {"bundle": "imbres-gym train", "profile": "imbres-gym profile", "oracle": "imbres-gym oracle"}
+
 
 def find_artifact(kind: str, reference: str) -> Path:
     """The file that a name or a path means.
@@ -26,20 +28,21 @@ def find_artifact(kind: str, reference: str) -> Path:
         reference: path of a file, or its name in `configs/` without suffix.
 
     Raises:
-        ConfigError: there is no such file; says the nearest name.
+        ConfigError: there is no such file; says the nearest name, and the command that makes one.
     """
     root = config_root() / f"{kind}s"
+    hint = f"or make one with: {_MAKER[kind]}"
     if reference.endswith(SUFFIXES[kind]):
         if Path(reference).is_file():
             return Path(reference)
-        raise ConfigError(f"{kind}: {reference}: there is no such file")
+        raise ConfigError(f"{kind}: {reference}: there is no such file; correct the path, {hint}")
     for suffix in SUFFIXES[kind]:
         if (root / f"{reference}{suffix}").is_file():
             return root / f"{reference}{suffix}"
     shipped = {
         _without_suffix(kind, path.relative_to(root).as_posix()) for path in root.rglob(f"*{SUFFIXES[kind][0]}*")
     }
-    raise ConfigError(f"{kind}: there is no {kind} {reference!r} in {root}; {nearest(reference, shipped)}")
+    raise ConfigError(f"{kind}: there is no {kind} {reference!r} in {root}; {nearest(reference, shipped)} {hint}")
 
 
 def scenario_label(reference: str) -> str:

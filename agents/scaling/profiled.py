@@ -24,11 +24,10 @@ class ProfiledScaling(ABC):
     nothing changes.
 
     Args:
-        profile: a profile (`imbres-gym profile`), or a folder of which the one of this application is taken; relative
-            to the shipped configurations, or else to the working directory.
+        profile: what `imbres-gym profile` has measured: a path, or a name in `configs/profiles/`.
     """
 
-    def __init__(self, *, profile: str = "profiles/full") -> None:
+    def __init__(self, *, profile: str) -> None:
         self._reference = profile
 
     def reset(self, info: ClusterInfo, seed: int) -> None:

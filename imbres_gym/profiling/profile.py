@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError, model_validator
 
-from imbres_gym.config import ConfigError, StrictModel, config_root, key_error
+from imbres_gym.artifacts import find_artifact
+from imbres_gym.config import ConfigError, StrictModel, key_error
 from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.profiling.graph import ClassGraph
 
@@ -148,28 +149,16 @@ def find_profile(reference: str, microservices: tuple[str, ...]) -> Profile:
     """The profile that an agent's option `profile` means, for one cluster.
 
     Args:
-        reference: a profile, or a folder of which the profile of this application is taken; relative to the shipped
-            configurations, or else to the working directory.
+        reference: see `imbres_gym.artifacts.find_artifact`.
         microservices: of the cluster.
 
     Raises:
-        ConfigError: there is none, or it is of another application.
+        ConfigError: there is none, it is damaged, or it is of another application.
     """
-    shipped = config_root() / reference
-    path = shipped if shipped.exists() else Path(reference)
-    if not path.is_dir():
-        profile = load_profile(path)
-        if profile.microservices != microservices:
-            missing = [name for name in microservices if name not in profile.microservices]
-            what = f"no microservice {missing[0]!r}" if missing else "other microservices, or another order"
-            raise ConfigError(f"profile: {path} is of {profile.application!r}, which has {what}")
-        return profile
-    known = {file: load_profile(file) for file in sorted(path.glob(f"*{SUFFIX}"))}
-    for profile in known.values():
-        if profile.microservices == microservices:
-            return profile
-    names = ", ".join(profile.application for profile in known.values()) or "none"
-    raise ConfigError(
-        f"profile: {path} has no profile of an application with these microservices ({names}); make one with: "
-        f"imbres-gym profile SCENARIO --out {path}/NAME{SUFFIX}"
-    )
+    path = find_artifact("profile", reference)
+    profile = load_profile(path)
+    if profile.microservices != microservices:
+        missing = [name for name in microservices if name not in profile.microservices]
+        what = f"no microservice {missing[0]!r}" if missing else "other microservices, or another order"
+        raise ConfigError(f"profile: {path} is of {profile.application!r}, which has {what}")
+    return profile

@@ -132,7 +132,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.zip: there is no such file"):
         load_bundle(tmp_path / "nowhere.zip")
-    with pytest.raises(ConfigError, match="no shipped bundle 'nothing-like-it'"):
+    with pytest.raises(ConfigError, match="no bundle 'nothing-like-it'"):
         load_bundle("nothing-like-it")
 
 

@@ -267,7 +267,10 @@ def test_erms_says_where_its_containers_go(profile_file: str) -> None:
 
 def test_a_profile_of_another_application_is_refused(profile_file: str, tmp_path: Path) -> None:
     other = replace(make_info(), microservices=("service-0", "other"))
-    for reference, message in ((profile_file, "'other'"), (str(tmp_path), "imbres-gym profile")):
+    for reference, message in (
+        (profile_file, "'other'"),
+        (str(tmp_path / "none.json"), "make one with: imbres-gym profile"),
+    ):
         with pytest.raises(ConfigError, match=message):
             ErmsScaling(profile=reference).reset(other, seed=0)
 

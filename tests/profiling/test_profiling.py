@@ -182,7 +182,7 @@ def test_a_profile_survives_its_file(profile: Profile, tmp_path: Path) -> None:
     save_profile(profile, again)
     assert load_profile(path) == profile
     assert path.read_bytes() == again.read_bytes()
-    assert find_profile(str(tmp_path), ("front", "back")) == profile
+    assert find_profile(str(path), ("front", "back")) == profile
 
 
 def test_bad_profiles_are_explained(profile: Profile, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class ErmsScaling(ProfiledScaling):
         placement: whether Erms says where containers go; if not, the Kubernetes scheduler does.
     """
 
-    def __init__(self, *, profile: str = "profiles/full", priorities: bool = False, placement: bool = True) -> None:
+    def __init__(self, *, profile: str, priorities: bool = False, placement: bool = True) -> None:
         super().__init__(profile=profile)
         self._count = containers_prioritised if priorities else containers_shared
         self._places = placement
