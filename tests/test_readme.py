@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHORTER = {"--seeds": "1", "--duration": "65s", "--workers": "1"}
+SHORTER = {"--seeds": "1", "--duration": "65s", "--workers": "1", "--steps": "48"}
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
@@ -32,8 +32,8 @@ def shortened(command: str, out: Path) -> list[str]:
         words[place + 1] = SHORTER.get(word, words[place + 1])
         if word == "--out":
             words[place + 1] = str(out / "compare")
-    if words[1] == "run":
-        words += ["--out", str(out / "run")]
+    if words[1] in {"run", "reproduce"}:
+        words += ["--out", str(out / words[1])]
     return [sys.executable, "-m", "imbres_gym", *words[1:]]
 
 
