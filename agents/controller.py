@@ -40,8 +40,9 @@ class Controller:
     """Three tiers as one agent with stable-baselines3's `predict`, for `imbres_gym/Cluster-v0`.
 
     A tier is `{"policy": "module:Class", **options}`; the class satisfies the tier's protocol in `imbres_gym.policy`
-    and takes the options as keywords. A policy with an attribute `table` (set in its `reset`) shares the controller's
-    performance table, which learns from every control interval. The table lives as long as an episode.
+    and takes the options as keywords; "learned" is short for the class of `agents.learned` for this tier. A policy with
+    an attribute `table` (set in its `reset`) shares the controller's performance table, which learns from every control
+    interval. The table lives as long as an episode.
 
     Args:
         info: the cluster.
@@ -181,6 +182,8 @@ def build_policy(tier: str, options: dict[str, Any], method: str) -> Any:
         raise ConfigError(f"{tier}: policy: missing; write an import path module:Class")
     keywords = dict(options)
     path = keywords.pop("policy")
+    if path == "learned":  # short for the class of agents.learned that is made for this tier
+        path = f"agents.learned:Learned{tier.capitalize()}"
     factory = load_object(path, f"{tier}: policy")
     if not callable(getattr(factory, method, None)):
         raise ConfigError(f"{tier}: policy: {path!r} is no policy of this tier, it has no method {method!r}")

@@ -88,13 +88,14 @@ class ClusterEnv(MicroserviceEnv):
     | `critical_path` | (M, 3) float32 | - | 0, -1, 0; 1, 1, max | share of paths, RI, CI; 0 without traces |
 
     ## Rewards
-    The weighted sum of three parts, each at most 0; `info["reward_parts"]` has them without their weights.
+    The weighted sum of four parts, each at most 0; `info["reward_parts"]` has them without their weights.
 
     | part | weight | bounds | meaning |
     |---|---|---|---|
     | `resource` | 1 | -(R x sum of quotas) / initial quota, 0 | allocated CPU quota over the initial one |
     | `violation` | 10 | -1, 0 | share of requests slower than the SLA or failed beyond 5 %, of the worst class |
     | `churn` | 0.1 | -1, 0 | share of connections opened and closed |
+    | `latency` | 0 | -1, 0 | p95 / (p95 + SLA), p95 of all requests of the step |
 
     ## Starting State
     The scenario's initial containers, balanced load, full connection, after one control interval. Without a seed the

@@ -18,6 +18,7 @@ from envs.affinity import expand_affinity
 from envs.base import MicroserviceEnv
 from imbres_gym.action import encode_connections
 from imbres_gym.config import ConfigError
+from imbres_gym.flat import proportions_of, replicas_at_targets
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
 
@@ -43,8 +44,8 @@ class FlatAction(gym.ActionWrapper[Any, Any, Any]):
 class FlatProportions(FlatAction):
     """Load proportions from a `Box(-1, 1, (M * H,), float32)`.
 
-    The proportion of host j is `S_j * (1 + a_j)`, normalised per microservice, with S_j its ready containers there:
-    0 everywhere is balanced load, -1 takes all load from a host, and 1 doubles its weight. All -1 is balanced.
+    0 everywhere is balanced load, -1 takes all load from a host, and 1 doubles its weight; see
+    `imbres_gym.flat.proportions_of`.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -99,6 +100,22 @@ class FlatReplicas(FlatAction):
         return replicas_of(np.asarray(action, np.int64) - self._max_step, self._observation, self._info)
 
 
+class FlatTargets(FlatAction):
+    """Replica counts from a `Box(-1, 1, (M,), float32)`: a target utilisation per microservice.
+
+    0 aims at 50 % CPU, -1 at half and 1 at twice of it; see `imbres_gym.flat.replicas_at_targets`.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.action_space = _symmetric_box(len(self._info.microservices))
+
+    def action(self, action: Any) -> NDArray[np.int64] | None:
+        """(M,) int64 replica counts."""
+        values = _values(action, self.action_space)
+        return None if values is None else replicas_at_targets(values, self._observation, self._info)
+
+
 class FlatCluster(FlatAction):
     """All three tiers from one `Box(-1, 1, (M * H + P * H * H + M,), float32)`.
 
@@ -130,15 +147,6 @@ class FlatCluster(FlatAction):
             "connections": connections_of(affinity, proportions, self._observation, self._info),
             "replicas": replicas_of(steps, self._observation, self._info),
         }
-
-
-def proportions_of(values: NDArray[np.float64], observation: Observation) -> NDArray[np.float32]:
-    """Load proportions (M, H) from M * H values in [-1, 1]; see `FlatProportions`."""
-    ready = observation["ready"].astype(np.float64)
-    weights = ready * (1.0 + values.reshape(ready.shape))
-    weights = np.where(weights.sum(axis=1, keepdims=True) > 0.0, weights, ready)
-    sums = weights.sum(axis=1, keepdims=True)
-    return np.asarray(np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0.0), np.float32)
 
 
 def connections_of(

@@ -32,7 +32,7 @@ class LoadShiftingEnv(MicroserviceEnv):
     The `Dict` that `envs.cluster.ClusterEnv` lists with units and bounds.
 
     ## Rewards
-    The weighted sum of `resource`, `violation` and `churn` as in `envs.cluster.ClusterEnv`. The agent moves
+    The weighted sum of `resource`, `violation`, `churn` and `latency` as in `envs.cluster.ClusterEnv`. The agent moves
     `violation`; the others depend on the policies of the other tiers.
 
     ## Starting State

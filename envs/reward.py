@@ -1,4 +1,4 @@
-"""The reward: three named parts, each with stated bounds, and their weighted sum."""
+"""The reward: four named parts, each with stated bounds, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from imbres_gym.config import ConfigError, nearest
+from imbres_gym.observation import tail_latency
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 ALLOWED_SLOW_SHARE = 0.05
@@ -27,6 +28,9 @@ class RewardWeights:
     """Weight of the requests that break the SLA."""
     churn: float = 0.1
     """Weight of the connections that are opened and closed."""
+    latency: float = 0.0
+    """Weight of the latency itself: 0, as meeting the SLA is what counts, and a faster answer earns nothing. Training
+    sets it where requests that break the SLA are too rare to learn from."""
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self).items():
@@ -66,11 +70,14 @@ def reward_parts(intervals: Sequence[Telemetry], info: ClusterInfo, connections_
             95th percentile meets the SLA.
         churn: minus the connections opened and closed, as a share of those open before plus after; in [-1, 0]; mean
             over the intervals.
+        latency: minus p / (p + SLA) with p the 95th percentile of all requests of the step; in [-1, 0]; -0.5 at the
+            SLA.
     """
     return {
         "resource": 0.0 - _allocated(intervals, info),
         "violation": 0.0 - _excess(intervals),
         "churn": 0.0 - _churn(intervals, connections_before),
+        "latency": 0.0 - _relative_latency(intervals, info),
     }
 
 
@@ -82,7 +89,7 @@ def weighted_sum(parts: Mapping[str, float], weights: RewardWeights) -> float:
 def reward_bounds(info: ClusterInfo, weights: RewardWeights) -> dict[str, tuple[float, float]]:
     """Smallest and largest value of every part (unweighted) and, under "reward", of the scalar."""
     most = info.max_replicas * info.cores.sum() / _initial_cores(info)
-    bounds = {"resource": (-float(most), 0.0), "violation": (-1.0, 0.0), "churn": (-1.0, 0.0)}
+    bounds = {"resource": (-float(most), 0.0), "violation": (-1.0, 0.0), "churn": (-1.0, 0.0), "latency": (-1.0, 0.0)}
     lowest = weighted_sum({name: low for name, (low, _) in bounds.items()}, weights)
     return {**bounds, "reward": (lowest, 0.0)}
 
@@ -110,3 +117,9 @@ def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
         shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
         connections_before = connections
     return float(np.mean(shares))
+
+
+def _relative_latency(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
+    latencies_ms = np.concatenate([of_class for t in intervals for of_class in t.latencies_ms])
+    p95_ms = tail_latency(latencies_ms, sum(int(t.failed.sum()) for t in intervals), 95.0)
+    return p95_ms / (p95_ms + info.sla_ms)

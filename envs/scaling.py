@@ -31,8 +31,8 @@ class ScalingEnv(MicroserviceEnv):
     `window_p95_ms` covers the whole of it, the other measurements its last control interval.
 
     ## Rewards
-    The weighted sum of `resource`, `violation` and `churn` as in `envs.cluster.ClusterEnv`: `resource` and `churn` are
-    means over the control intervals of the step, `violation` covers all its requests.
+    The weighted sum of `resource`, `violation`, `churn` and `latency` as in `envs.cluster.ClusterEnv`: `resource` and
+    `churn` are means over the control intervals of the step, `violation` and `latency` cover all its requests.
 
     ## Starting State
     The scenario's initial containers, after one scaling interval under the policies of the other tiers, so that the

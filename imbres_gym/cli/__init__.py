@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -14,6 +14,7 @@ from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
+from imbres_gym.cli.train import train
 
 app = typer.Typer(
     name="imbres-gym",
@@ -26,6 +27,7 @@ app.command()(compare)
 app.command()(run)
 app.command("list")(list_everything)
 app.command()(show)
+app.command()(train)
 
 
 def _print_version(wanted: bool) -> None:

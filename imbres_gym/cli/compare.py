@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbres_gym.cli.errors import clear_errors, duration_seconds
+from imbres_gym.cli.errors import clear_errors, duration_seconds, resume_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +45,7 @@ def compare(
     Each episode is written as soon as it is finished; Ctrl-C loses none of them. The same command gives the same
     numbers again, whatever the number of workers; only the decision time depends on the machine.
     """
-    with clear_errors(f"Finished episodes are in {out / 'episodes'}. Go on with:\n  {_resume_command()}"):
+    with clear_errors(f"Finished episodes are in {out / 'episodes'}. Go on with:\n  {resume_command()}"):
         from imbres_gym.evaluation.executor import use_one_thread
 
         use_one_thread()
@@ -67,12 +66,6 @@ def compare(
         failed = _run_and_report(tasks, find_stored(out, tasks) if resume else Stored({}, []), workers, out, example)
     if failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _resume_command() -> str:
-    program = Path(sys.argv[0]).name
-    start = ["python", "-m", "imbres_gym"] if program == "__main__.py" else [program]
-    return shlex.join([*start, *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
 
 
 def _split(names: str) -> list[str]:

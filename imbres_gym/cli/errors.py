@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
@@ -46,6 +49,13 @@ def clear_errors(on_interrupt: str) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.secho(f"\nInterrupted. {on_interrupt}", fg="yellow", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def resume_command() -> str:
+    """The command line that goes on with what this one has begun."""
+    program = Path(sys.argv[0]).name
+    start = ["python", "-m", "imbres_gym"] if program == "__main__.py" else [program]
+    return shlex.join([*start, *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
 
 
 def duration_seconds(text: str | None, option: str, may_be_zero: bool = False) -> float | None:

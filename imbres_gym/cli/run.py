@@ -161,4 +161,5 @@ def _tiers(decision_ms: dict[str, float]) -> str:
 
 
 def _parts(reward_parts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in reward_parts.items())
+    # The latency has a line of its own, and no weight in the environment that agents are evaluated in.
+    return ", ".join(f"{name} {value:.3f}" for name, value in reward_parts.items() if name != "latency")

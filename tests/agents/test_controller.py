@@ -45,8 +45,13 @@ def interval(info: ClusterInfo, step: int, slow_host: int = 0) -> Observation:
 
 
 def controllers() -> list[str]:
-    """The shipped agents that are controllers (there may be learned ones)."""
-    return [n for n in available("agents") if load_agent_config(n).agent == "agents.controller:Controller"]
+    """The shipped agents that are controllers of any application; a bundle is for its own, see `test_learned`."""
+    configs = {name: load_agent_config(name) for name in available("agents")}
+    return [
+        name
+        for name, config in configs.items()
+        if config.agent == "agents.controller:Controller" and not any("bundle" in o for o in config.options.values())
+    ]
 
 
 @pytest.mark.parametrize("name", controllers())

@@ -50,6 +50,22 @@ def test_a_violation_starts_where_the_p95_exceeds_the_sla(slow: int, violation: 
     assert parts["violation"] == pytest.approx(violation)
 
 
+def test_the_latency_part_is_a_half_at_the_sla_and_counts_failures_as_slowest() -> None:
+    # SLA 20 ms. 100 requests of 20 ms: 20 / (20 + 20); of 60 ms: 60 / (60 + 20).
+    for latency_ms, part in ((20.0, -0.5), (60.0, -0.75)):
+        telemetry = measured(latencies_ms=(np.full(100, latency_ms),), failed=[0])
+        assert reward_parts([telemetry], INFO, 0)["latency"] == pytest.approx(part)
+    # 10 of 110 failed: the p95 is theirs, 10 s.
+    telemetry = measured(latencies_ms=(np.full(100, 20.0),), failed=[10])
+    assert reward_parts([telemetry], INFO, 0)["latency"] == pytest.approx(-10_000 / 10_020)
+
+
+def test_latency_counts_nothing_unless_it_is_given_a_weight() -> None:
+    parts = {"resource": -1.0, "violation": 0.0, "churn": 0.0, "latency": -0.5}
+    assert weighted_sum(parts, RewardWeights()) == -1.0
+    assert weighted_sum(parts, make_weights({"latency": 4.0})) == -3.0
+
+
 def test_no_requests_are_no_violation() -> None:
     assert reward_parts([measured(requests=[0], slow=[0])], INFO, connections_before=0)["violation"] == 0.0
 
@@ -66,7 +82,7 @@ def test_the_worst_class_counts() -> None:
     connections=st.integers(0, 100),
     before=st.integers(0, 100),
     churn=st.integers(0, 200),
-    weights=st.builds(RewardWeights, *[st.floats(0, 100)] * 3),
+    weights=st.builds(RewardWeights, *[st.floats(0, 100)] * 4),
 )
 def test_the_reward_stays_within_its_bounds(
     ready: list[int],

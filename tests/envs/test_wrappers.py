@@ -16,8 +16,9 @@ from hypothesis.extra import numpy as arrays
 import envs
 from envs.affinity import expand_affinity
 from envs.base import MicroserviceEnv
-from envs.wrappers import flatten_observation, make_learning_env
+from envs.wrappers import make_learning_env
 from imbres_gym.config import ConfigError
+from imbres_gym.flat import flatten_observation
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan
 
@@ -87,6 +88,28 @@ def test_scaling_steps_are_relative_and_stay_in_the_bounds() -> None:
     assert env.action_space.nvec.tolist() == [7, 7, 7]
     env.step(np.array([3, 5, 0]))
     assert inner.telemetry.wanted.tolist() == [2, 4, 1]
+
+
+def test_scaling_targets_bring_the_measured_use_to_the_target(any_engine: str) -> None:
+    env, inner = learning("imbres_gym/Scaling-v0", targets=True)
+    busy = (inner.observation["cpu_utilisation"].astype(float) * inner.observation["ready"]).sum(axis=1)
+    env.step(np.array([0.0, -1.0, 1.0], np.float32))
+    # Targets of 50, 25 and 100 %, between 1 and 6 containers.
+    assert inner.telemetry.wanted.tolist() == np.clip(np.ceil(busy / [0.5, 0.25, 1.0]), 1, 6).tolist()
+
+
+def test_only_scaling_takes_targets() -> None:
+    with pytest.raises(ConfigError, match="only the scaling environment takes target utilisations"):
+        make_learning_env("imbres_gym/LoadShifting-v0", tiny_scenario(), targets=True)
+
+
+def test_a_flat_observation_of_some_keys_is_their_part_of_the_whole() -> None:
+    env, inner = learning("imbres_gym/LoadShifting-v0", keys=["interference", "phase"])
+    flat, _, _, _, _ = env.step(np.zeros(6, np.float32))
+    assert flat in env.observation_space
+    np.testing.assert_allclose(flat, [*inner.observation["interference"].ravel(), 10 / 60], rtol=1e-6)
+    with pytest.raises(ConfigError, match="did you mean 'interference'"):
+        make_learning_env("imbres_gym/LoadShifting-v0", tiny_scenario(), keys=["interferense"])
 
 
 def test_the_joint_action_moves_all_three_tiers() -> None:

@@ -1,0 +1,75 @@
+"""A recipe: what is trained, how, and on what it is judged; one YAML file of `configs/training/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from imbres_gym.config import StrictModel, key_error, load_model, nearest
+from imbres_gym.flat import FLAT_KEYS
+from imbres_gym.scenario import Duration
+
+TIERS = {"imbres_gym/LoadShifting-v0": "load", "imbres_gym/Scaling-v0": "scaling"}
+"""Environment id -> tier that can be learned in it."""
+
+TRAINING_SEED = 3000
+"""Usual seed of a training run; its episodes draw theirs from it, see `imbres_gym.training.seeds`."""
+
+
+class Recipe(StrictModel):
+    """One file of `configs/training/`."""
+
+    name: str
+    description: str = ""
+    environment: Literal["imbres_gym/LoadShifting-v0", "imbres_gym/Scaling-v0"]
+    algorithm: Literal["PPO", "SAC", "DDPG"]
+    observation: list[str] = Field(min_length=1)
+    """Keys of the flat observation, see `imbres_gym.flat.FLAT_KEYS`; few keys learn faster."""
+    duration: Duration
+    """Length of a training episode; those of early evaluation are as long."""
+    environments: int = Field(ge=1)
+    """Environments that are stepped together. Part of the recipe, as the result depends on it; the number of processes
+    that they are spread over is not."""
+    segment_steps: int = Field(ge=1)
+    """Steps (over all environments) between two checkpoints."""
+    reward_weights: dict[str, float] = Field(default_factory=dict)
+    layers: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 64], min_length=1)
+    """Units of the hidden layers, of actor and critic alike."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    noise: float | None = Field(default=None, gt=0.0)
+    """Standard deviation of the Gaussian noise on the actions: constant for DDPG, at the start for PPO and SAC. If
+    absent, DDPG has none, and the others start with that of stable-baselines3 (1)."""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """Keywords of the algorithm's class in stable-baselines3."""
+    evaluation_episodes: int = Field(default=2, ge=1)
+    """Episodes of the early evaluation after every segment, on fixed seeds that no training sees."""
+
+    @property
+    def tier(self) -> str:
+        """The tier that is learned: load or scaling."""
+        return TIERS[self.environment]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        for index, key in enumerate(self.observation):
+            if key not in FLAT_KEYS:
+                raise key_error(f"observation.{index}", f"unknown key {key!r}; {nearest(key, FLAT_KEYS)}")
+        whole = self.environments * int(self.hyperparameters.get("n_steps", 1))
+        if self.segment_steps % whole:
+            raise key_error(
+                "segment_steps",
+                f"{self.segment_steps} is no multiple of {whole} (environments x hyperparameters.n_steps), "
+                "the steps between two updates",
+            )
+        return self
+
+
+def load_recipe(reference: str | Path) -> Recipe:
+    """Read a recipe by name (`configs/training/NAME.yaml`) or from any YAML file.
+
+    Raises:
+        ConfigError: no such recipe, or it is not valid; says which key, and what would be right.
+    """
+    return load_model(Recipe, "training", reference)
