@@ -14,13 +14,16 @@ DDPG; the code starts them at random.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.utils import update_learning_rate
 
-from agents.network import Network
+from agents.network import Network, Normalisation, Output
 from agents.scaling.firm.task import Units
 from agents.scaling.firm.vec_env import MicroserviceVecEnv
 
@@ -44,8 +47,34 @@ class TwoRateDDPG(DDPG):
             update_learning_rate(optimizer, rate)
 
 
-def make_learner(env: MicroserviceVecEnv, seed: int) -> TwoRateDDPG:
-    """A new learner, with one gradient step per transition."""
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What a training leaves behind, and another one can go on from.
+
+    Attributes:
+        actor: (..., 9) states as they are measured -> (..., 1) actions in [-1, 1].
+        critic: (..., 10) states and actions, both in `units` -> (..., 1) discounted reward in `units`.
+        units: of the training.
+    """
+
+    actor: Network
+    critic: Network
+    units: Units
+
+    def digest(self) -> str:
+        """A hash of all weights."""
+        arrays = (array for one in (self.actor, self.critic) for array in (*one.weights, *one.biases))
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def make_learner(env: MicroserviceVecEnv, seed: int, start: Learnt | None) -> TwoRateDDPG:
+    """A new learner, with one gradient step per transition.
+
+    Args:
+        env: the microservices.
+        seed: of the networks and of the batches.
+        start: networks to go on from, or None.
+    """
     noise = NormalActionNoise(np.zeros(1), np.full(1, SIGMA))
     learner = TwoRateDDPG(
         "MlpPolicy",
@@ -65,21 +94,39 @@ def make_learner(env: MicroserviceVecEnv, seed: int) -> TwoRateDDPG:
     for module in (learner.actor, learner.critic):
         for parameter in _layers(module)[-1].parameters():
             torch.nn.init.uniform_(parameter, -LAST_LAYER, LAST_LAYER)
+    if start is not None:
+        _fill(learner.actor, start.actor)
+        _fill(learner.critic, start.critic)
     learner.actor_target.load_state_dict(learner.actor.state_dict())
     learner.critic_target.load_state_dict(learner.critic.state_dict())
     return learner
 
 
-def actor_network(learner: TwoRateDDPG, units: Units) -> Network:
-    """The learner's actor for numpy: (..., 9) states as they are measured -> (..., 1) actions in [-1, 1]."""
-    layers = _layers(learner.actor)
+def learnt(learner: TwoRateDDPG, units: Units) -> Learnt:
+    """The learner's networks for numpy."""
+    return Learnt(
+        _network(learner.actor, "tanh", units.normalisation),
+        _network(learner.critic, "none", None),
+        units,
+    )
+
+
+def _network(module: torch.nn.Module, output: Output, normalisation: Normalisation | None) -> Network:
+    layers = _layers(module)
     return Network(
         weights=tuple(layer.weight.detach().numpy().copy() for layer in layers),
         biases=tuple(layer.bias.detach().numpy().copy() for layer in layers),
         activation="relu",
-        output="tanh",
-        normalisation=units.normalisation,
+        output=output,
+        normalisation=normalisation,
     )
+
+
+def _fill(module: torch.nn.Module, network: Network) -> None:
+    with torch.no_grad():
+        for layer, weight, bias in zip(_layers(module), network.weights, network.biases, strict=True):
+            layer.weight.copy_(torch.as_tensor(weight))
+            layer.bias.copy_(torch.as_tensor(bias))
 
 
 def _layers(module: torch.nn.Module) -> list[torch.nn.Linear]:

@@ -10,25 +10,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.utils import set_random_seed
 
-from agents.network import Network
-from agents.scaling.firm.ddpg import TwoRateDDPG, actor_network, make_learner
+from agents.scaling.firm.ddpg import Learnt, TwoRateDDPG, learnt, make_learner
+from agents.scaling.firm.resizing import MIX
 from agents.scaling.firm.task import ResizingTask, Score, Units, play, score, units
 from agents.scaling.firm.vec_env import MicroserviceVecEnv
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
 
 TRANSITIONS = 15_000
-"""Iterations of FIRM's one-for-all training (OSDI '20, section 4)."""
+"""Iterations of FIRM's one-for-all training (OSDI '20, section 4); with transfer from another one, about 2000."""
 STEPS = 10
 """Of an episode. FIRM's code has 300; shorter ones see more loads, hosts and starts, and need as long to simulate."""
 FIRST_SEED = 3000
 """Episode n is the random scene of seed 3000 + n."""
 EVALUATION_SEEDS = (2000, 2001, 2002, 2003)
 """Scenes of the early evaluation, which no learning sees; states and rewards are measured in units of theirs."""
-EVALUATE_EVERY = 5_000
-"""Transitions between early evaluations; there is one before training and one at the end, too."""
+EVALUATE_EVERY = 1_000
+"""Transitions between early evaluations; there is one before training and one at the end, too. The actor of the best
+one is kept: DDPG goes up and down."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,17 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind: the actor, its curve, and what changing nothing scores in the same scenes."""
+    """What training leaves behind.
 
-    actor: Network
+    Attributes:
+        learnt: networks of the best early evaluation.
+        best: that one.
+        curve: all points.
+        static: what changing nothing scores in the same scenes.
+    """
+
+    learnt: Learnt
+    best: CurvePoint
     curve: tuple[CurvePoint, ...]
     static: Score
 
@@ -64,6 +74,7 @@ def train_actor(
     transitions: int = TRANSITIONS,
     steps: int = STEPS,
     seed: int = FIRST_SEED,
+    start: Learnt | None = None,
     on_point: Callable[[CurvePoint], None] | None = None,
 ) -> Trained:
     """Train, or go on where an earlier call was interrupted: the result is the same.
@@ -74,6 +85,7 @@ def train_actor(
         transitions: at least so many, in whole episodes; each step gives one per microservice.
         steps: of an episode.
         seed: of the first episode and of the learner.
+        start: what another application left behind, to go on from (FIRM's transfer learning).
         on_point: called after every episode.
 
     Raises:
@@ -82,8 +94,11 @@ def train_actor(
     task = ResizingTask(application, steps)
     per_episode = steps * len(task.info.microservices)
     episodes = math.ceil(transitions / per_episode)
-    setting = {"application": application, "steps": steps, "seed": seed}
-    run = _resume(folder, setting) or _begin(task, seed)
+    setting = {"application": application, "steps": steps, "seed": seed, "start": start and start.digest()}
+    run = _resume(folder, setting)
+    if run is None:
+        run = _begin(task, seed, start)
+        _checkpoint(folder, setting, run)
     for episode in range(len(run.curve), episodes + 1):
         reward = _learn(run, task, seed + episode - 1, per_episode)
         point = CurvePoint(episode, episode * per_episode, reward, None)
@@ -97,7 +112,8 @@ def train_actor(
         run.curve[-1] = replace(run.curve[-1], evaluation=_evaluate(run, task))
         _checkpoint(folder, setting, run)
     task.close()
-    return Trained(actor_network(run.learner, run.units), tuple(run.curve), run.static)
+    best = TwoRateDDPG.load(folder / _name(run.curve[-1]) / "best.zip", device="cpu")
+    return Trained(learnt(best, run.units), _best(run.curve), tuple(run.curve), run.static)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +126,22 @@ class _Run:
     curve: list[CurvePoint]
 
 
-def _begin(task: ResizingTask, seed: int) -> _Run:
-    """Units from what changing nothing leads to, and the score of the untrained actor."""
+def _begin(task: ResizingTask, seed: int, start: Learnt | None) -> _Run:
+    """Units from what changing nothing leads to, and the score of the actor before training."""
     steps = play(task, None, EVALUATION_SEEDS)
     measured = units(steps)
-    run = _Run(make_learner(MicroserviceVecEnv(task, seed, measured), seed), measured, score(steps), [])
+    if start is not None:
+        # The networks know the units of their training; only the request classes are others here.
+        measured = replace(
+            start.units, mean=(*start.units.mean[: MIX.start], *measured.mean[MIX], *start.units.mean[MIX.stop :])
+        )
+    run = _Run(make_learner(MicroserviceVecEnv(task, seed, measured), seed, start), measured, score(steps), [])
     run.curve.append(CurvePoint(0, 0, None, _evaluate(run, task)))
     return run
 
 
 def _evaluate(run: _Run, task: ResizingTask) -> Score:
-    return score(play(task, actor_network(run.learner, run.units), EVALUATION_SEEDS))
+    return score(play(task, learnt(run.learner, run.units).actor, EVALUATION_SEEDS))
 
 
 def _learn(run: _Run, task: ResizingTask, seed: int, transitions: int) -> float:
@@ -136,9 +157,14 @@ def _learn(run: _Run, task: ResizingTask, seed: int, transitions: int) -> float:
 
 def _checkpoint(folder: Path, setting: dict[str, Any], run: _Run) -> None:
     """Write a new checkpoint beside the last one, then say that it counts, then remove the last one."""
-    name = f"checkpoint-{run.curve[-1].episode}"
+    name = _name(run.curve[-1])
     (folder / name).mkdir(parents=True, exist_ok=True)
     run.learner.save(folder / name / "learner.zip")
+    for other in folder.glob("checkpoint-*/best.zip"):
+        if other.parent.name != name:
+            shutil.copy(other, folder / name / "best.zip")
+    if _best(run.curve) is run.curve[-1]:
+        run.learner.save(folder / name / "best.zip")
     run.learner.save_replay_buffer(folder / name / "replay.pkl")
     measured = {
         "units": asdict(run.units),
@@ -153,6 +179,19 @@ def _checkpoint(folder: Path, setting: dict[str, Any], run: _Run) -> None:
             shutil.rmtree(old)
 
 
+def _name(point: CurvePoint) -> str:
+    return f"checkpoint-{point.episode}"
+
+
+def _best(curve: list[CurvePoint]) -> CurvePoint:
+    """The best early evaluation, the first of equals."""
+    return max(curve, key=_reward)
+
+
+def _reward(point: CurvePoint) -> float:
+    return -np.inf if point.evaluation is None else point.evaluation.reward
+
+
 def _resume(folder: Path, setting: dict[str, Any]) -> _Run | None:
     """What a checkpoint holds; None where there is none."""
     file = folder / "progress.json"
@@ -160,7 +199,7 @@ def _resume(folder: Path, setting: dict[str, Any]) -> _Run | None:
         return None
     try:
         progress = json.loads(file.read_bytes())
-        found = {key: progress[key] for key in setting}
+        found = {key: progress.get(key) for key in setting}
         measured = Units(**{key: _as_tuple(value) for key, value in progress["units"].items()})
         curve = [_point(row) for row in progress["curve"]]
         static = Score(**progress["static"])
