@@ -1,7 +1,8 @@
 """Trains FIRM on one application and writes its bundle and learning curve.
 
-Run from a checkout: `python scripts/train_firm.py hotel-reservation --out runs/firm`; the same command resumes an
-interrupted training.
+Run from a checkout: `python scripts/train_firm.py hotel-reservation --out runs/firm`, and, to go on from there on
+another application, `python scripts/train_firm.py media-service --start runs/firm/firm-hotel-reservation.zip
+--transitions 2000 --out runs/firm`. The same command resumes an interrupted training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import torch  # noqa: E402
 
+from agents.bundle import load_bundle  # noqa: E402
 from agents.scaling.firm.recipe import SAMPLES, train_firm  # noqa: E402
 from agents.scaling.firm.training import TRANSITIONS, CurvePoint  # noqa: E402
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("application", help="as in configs/applications/")
     parser.add_argument("--out", type=Path, default=Path("runs/firm"), help="folder for everything that is written")
+    parser.add_argument("--start", help="bundle of FIRM on another application to go on from")
     parser.add_argument("--transitions", type=int, default=TRANSITIONS, help="of the agent, at least")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="of the support vector machine, at least")
     arguments = parser.parse_args()
@@ -39,6 +42,7 @@ def main() -> None:
         arguments.out,
         transitions=arguments.transitions,
         samples=arguments.samples,
+        start=None if arguments.start is None else load_bundle(arguments.start),
         on_point=show,
     )
     for name, value in bundle.metrics.items():

@@ -13,8 +13,9 @@ import numpy as np
 
 from agents.bundle import Bundle, save_bundle
 from agents.scaling.firm.anomalies import Samples, collect_samples
+from agents.scaling.firm.ddpg import Learnt
 from agents.scaling.firm.svm import Quality, train_svm
-from agents.scaling.firm.task import Score
+from agents.scaling.firm.task import Score, Units
 from agents.scaling.firm.training import FIRST_SEED, STEPS, TRANSITIONS, CurvePoint, Trained, train_actor
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
@@ -32,6 +33,7 @@ def train_firm(
     *,
     transitions: int = TRANSITIONS,
     samples: int = SAMPLES,
+    start: Bundle | None = None,
     on_point: Callable[[CurvePoint], None] | None = None,
 ) -> Bundle:
     """Train, or go on where an earlier call was interrupted; writes `firm-APPLICATION.zip` and `-curve.csv`.
@@ -41,14 +43,17 @@ def train_firm(
         folder: for both files, and for what a resumed training needs (a folder `firm-APPLICATION`).
         transitions: of the agent, at least.
         samples: of the support vector machine, at least.
+        start: a bundle of FIRM for another application, whose networks are trained on (FIRM's transfer learning).
         on_point: called after every episode of the agent.
 
     Raises:
-        ConfigError: `folder` holds another training or a damaged checkpoint, or `samples` are too few.
+        ConfigError: `folder` holds another training or a damaged checkpoint, `samples` are too few, or `start` is no
+            bundle of FIRM.
     """
     work = folder / f"firm-{application}"
     seen = _samples(application, work / "samples.npz", samples)
-    trained = train_actor(application, work, transitions=transitions, steps=STEPS, on_point=on_point)
+    before = None if start is None else _learnt(start)
+    trained = train_actor(application, work, transitions=transitions, steps=STEPS, start=before, on_point=on_point)
     scenario = load_scenario(f"{application}/high-strict")
     microservices = scenario.application.microservice_names
     localiser, quality = train_svm(seen, len(microservices), FIRST_SEED)
@@ -61,12 +66,15 @@ def train_firm(
         recipe={
             "samples": len(seen.labels),
             "transitions": trained.curve[-1].transitions,
+            "best_after": trained.best.transitions,
             "steps_per_episode": STEPS,
+            "start": None if start is None else start.application,
+            "units": asdict(trained.learnt.units),
         },
         seeds={"agent": FIRST_SEED, "anomalies": FIRST_SAMPLE_SEED},
-        steps=trained.curve[-1].transitions // len(microservices),
+        steps=trained.best.transitions // len(microservices),
         metrics=_metrics(trained, quality),
-        networks={"actor": trained.actor},
+        networks={"actor": trained.learnt.actor, "critic": trained.learnt.critic},
         arrays=localiser.arrays(),
     )
     save_bundle(bundle, folder / f"firm-{application}.zip")
@@ -114,11 +122,21 @@ def _samples(application: str, file: Path, count: int) -> Samples:
     return samples
 
 
+def _learnt(start: Bundle) -> Learnt:
+    try:
+        stored: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in start.recipe["units"].items()
+        }
+        return Learnt(start.networks["actor"], start.networks["critic"], Units(**stored))
+    except (KeyError, TypeError, AttributeError):
+        raise ConfigError(f"start: the bundle is of kind {start.kind!r}; give one of kind 'firm'") from None
+
+
 def _metrics(trained: Trained, quality: Quality) -> dict[str, float]:
     """Scores before and after training and of changing nothing, and the quality of the support vector machine."""
     scores: dict[str, Any] = {
-        "untrained": trained.curve[0].evaluation,
-        "trained": trained.curve[-1].evaluation,
+        "before": trained.curve[0].evaluation,
+        "trained": trained.best.evaluation,
         "static": trained.static,
         "svm": quality,
     }

@@ -17,6 +17,8 @@ CLASSES = 3
 """Request classes whose share the state has, as in FIRM's released code; of an application with more, the first."""
 RESOURCES = (0, 1, 2)
 """Columns of `interference` that count: CPU, memory bandwidth, network."""
+MIX = slice(2, 2 + CLASSES)
+"""Where the state has the shares of the request classes."""
 STATE_SIZE = 1 + 1 + CLASSES + len(RESOURCES) + 1
 MOST_CHANGE = 2.0
 """A workload change above this counts as this; the state is bounded so."""

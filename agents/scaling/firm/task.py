@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.network import Network
+from agents.network import Network, Normalisation
 from agents.scaling.firm.resizing import resized, rewards, states
 from agents.scaling.firm.scenes import random_scene
 from imbres_gym.observation import Observation
@@ -107,15 +107,58 @@ class Score:
     violations: float
 
 
-def evaluate(task: ResizingTask, actor: Network | None, seeds: tuple[int, ...]) -> Score:
+def play(task: ResizingTask, actor: Network | None, seeds: tuple[int, ...]) -> list[Transition]:
     """Let an actor without noise resize all microservices in the episode of each seed; None changes nothing."""
-    rows: list[tuple[float, float, float]] = []
+    steps: list[Transition] = []
     for seed in seeds:
         seen = task.reset(seed)
         over = False
         while not over:
-            actions = np.zeros(len(seen)) if actor is None else actor.forward(seen)[:, 0]
-            step = task.step(actions)
-            rows.append((float(step.rewards.mean()), float(step.containers), float(step.violated)))
-            seen, over = step.states, step.over
+            steps.append(task.step(np.zeros(len(seen)) if actor is None else actor.forward(seen)[:, 0]))
+            seen, over = steps[-1].states, steps[-1].over
+    return steps
+
+
+def score(steps: list[Transition]) -> Score:
+    """The means of some steps."""
+    rows = [(float(step.rewards.mean()), float(step.containers), float(step.violated)) for step in steps]
     return Score(*np.mean(rows, axis=0).tolist())
+
+
+@dataclass(frozen=True)
+class Units:
+    """What makes states and rewards numbers of mean 0 and deviation 1, as learning wants them.
+
+    The reward is shifted, too: with all rewards near 2 the critic first learns the 20 that they sum up to, and what it
+    says about actions meanwhile is noise that drives the actor to its limits, where it stays.
+
+    Attributes:
+        mean, deviation: (9,) of the states.
+        reward_mean, reward_deviation: of the rewards.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    reward_mean: float
+    reward_deviation: float
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the states, as a network does it."""
+        return Normalisation(np.array(self.mean, np.float32), np.square(np.array(self.deviation, np.float32)))
+
+
+SMALL = 0.05
+"""Deviation that a state or a reward is taken to have at least: smaller ones are noise that must not be blown up."""
+
+
+def units(steps: list[Transition]) -> Units:
+    """Means and deviations over all microservices and steps."""
+    seen = np.concatenate([step.states for step in steps]).astype(np.float64)
+    paid = np.concatenate([step.rewards for step in steps])
+    return Units(
+        tuple(seen.mean(axis=0).tolist()),
+        tuple(np.maximum(seen.std(axis=0), SMALL).tolist()),
+        float(paid.mean()),
+        max(float(paid.std()), SMALL),
+    )

@@ -10,25 +10,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.utils import set_random_seed
 
-from agents.network import Network
-from agents.scaling.firm.ddpg import TwoRateDDPG, actor_network, make_learner
-from agents.scaling.firm.task import ResizingTask, Score, evaluate
+from agents.scaling.firm.ddpg import Learnt, TwoRateDDPG, learnt, make_learner
+from agents.scaling.firm.resizing import MIX
+from agents.scaling.firm.task import ResizingTask, Score, Units, play, score, units
 from agents.scaling.firm.vec_env import MicroserviceVecEnv
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
 
 TRANSITIONS = 15_000
-"""Iterations of FIRM's one-for-all training (OSDI '20, section 4)."""
-STEPS = 30
-"""Of an episode: half an hour. FIRM's code has 300; shorter ones see more loads and hosts."""
+"""Iterations of FIRM's one-for-all training (OSDI '20, section 4); with transfer from another one, about 2000."""
+STEPS = 10
+"""Of an episode. FIRM's code has 300; shorter ones see more loads, hosts and starts, and need as long to simulate."""
 FIRST_SEED = 3000
 """Episode n is the random scene of seed 3000 + n."""
-EVALUATION_SEEDS = (2000, 2001)
-"""Scenes of the early evaluation; no training sees them."""
-EVALUATE_EVERY = 5_000
-"""Transitions between early evaluations; there is one before training and one at the end, too."""
+EVALUATION_SEEDS = (2000, 2001, 2002, 2003)
+"""Scenes of the early evaluation, which no learning sees; states and rewards are measured in units of theirs."""
+EVALUATE_EVERY = 1_000
+"""Transitions between early evaluations; there is one before training and one at the end, too. The actor of the best
+one is kept: DDPG goes up and down."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,17 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind: the actor, its curve, and what changing nothing scores in the same scenes."""
+    """What training leaves behind.
 
-    actor: Network
+    Attributes:
+        learnt: networks of the best early evaluation.
+        best: that one.
+        curve: all points.
+        static: what changing nothing scores in the same scenes.
+    """
+
+    learnt: Learnt
+    best: CurvePoint
     curve: tuple[CurvePoint, ...]
     static: Score
 
@@ -64,6 +74,7 @@ def train_actor(
     transitions: int = TRANSITIONS,
     steps: int = STEPS,
     seed: int = FIRST_SEED,
+    start: Learnt | None = None,
     on_point: Callable[[CurvePoint], None] | None = None,
 ) -> Trained:
     """Train, or go on where an earlier call was interrupted: the result is the same.
@@ -74,6 +85,7 @@ def train_actor(
         transitions: at least so many, in whole episodes; each step gives one per microservice.
         steps: of an episode.
         seed: of the first episode and of the learner.
+        start: what another application left behind, to go on from (FIRM's transfer learning).
         on_point: called after every episode.
 
     Raises:
@@ -82,74 +94,127 @@ def train_actor(
     task = ResizingTask(application, steps)
     per_episode = steps * len(task.info.microservices)
     episodes = math.ceil(transitions / per_episode)
-    setting = {"application": application, "steps": steps, "seed": seed}
-    learner, curve, static = _resume(folder, setting, task)
-    if learner is None:
-        learner = make_learner(MicroserviceVecEnv(task, seed), seed)
-        static = evaluate(task, None, EVALUATION_SEEDS)
-        curve = [CurvePoint(0, 0, None, evaluate(task, actor_network(learner), EVALUATION_SEEDS))]
-    for episode in range(len(curve), episodes + 1):
-        point = CurvePoint(episode, episode * per_episode, _play(learner, task, seed + episode - 1, per_episode), None)
-        if episode == episodes or point.transitions // EVALUATE_EVERY > curve[-1].transitions // EVALUATE_EVERY:
-            point = replace(point, evaluation=evaluate(task, actor_network(learner), EVALUATION_SEEDS))
-        curve.append(point)
-        _checkpoint(folder, setting, learner, curve, static)
+    setting = {"application": application, "steps": steps, "seed": seed, "start": start and start.digest()}
+    run = _resume(folder, setting)
+    if run is None:
+        run = _begin(task, seed, start)
+        _checkpoint(folder, setting, run)
+    for episode in range(len(run.curve), episodes + 1):
+        reward = _learn(run, task, seed + episode - 1, per_episode)
+        point = CurvePoint(episode, episode * per_episode, reward, None)
+        if episode == episodes or point.transitions // EVALUATE_EVERY > run.curve[-1].transitions // EVALUATE_EVERY:
+            point = replace(point, evaluation=_evaluate(run, task))
+        run.curve.append(point)
+        _checkpoint(folder, setting, run)
         if on_point is not None:
             on_point(point)
-    if curve[-1].evaluation is None:  # it was meant to be longer when it was interrupted
-        curve[-1] = replace(curve[-1], evaluation=evaluate(task, actor_network(learner), EVALUATION_SEEDS))
-        _checkpoint(folder, setting, learner, curve, static)
+    if run.curve[-1].evaluation is None:  # it was meant to be longer when it was interrupted
+        run.curve[-1] = replace(run.curve[-1], evaluation=_evaluate(run, task))
+        _checkpoint(folder, setting, run)
     task.close()
-    return Trained(actor_network(learner), tuple(curve), static)
+    best = TwoRateDDPG.load(folder / _name(run.curve[-1]) / "best.zip", device="cpu")
+    return Trained(learnt(best, run.units), _best(run.curve), tuple(run.curve), run.static)
 
 
-def _play(learner: TwoRateDDPG, task: ResizingTask, seed: int, transitions: int) -> float:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A training under way; `curve` grows, and `learner` learns."""
+
+    learner: TwoRateDDPG
+    units: Units
+    static: Score
+    curve: list[CurvePoint]
+
+
+def _begin(task: ResizingTask, seed: int, start: Learnt | None) -> _Run:
+    """Units from what changing nothing leads to, and the score of the actor before training."""
+    steps = play(task, None, EVALUATION_SEEDS)
+    measured = units(steps)
+    if start is not None:
+        # The networks know the units of their training; only the request classes are others here.
+        measured = replace(
+            start.units, mean=(*start.units.mean[: MIX.start], *measured.mean[MIX], *start.units.mean[MIX.stop :])
+        )
+    run = _Run(make_learner(MicroserviceVecEnv(task, seed, measured), seed, start), measured, score(steps), [])
+    run.curve.append(CurvePoint(0, 0, None, _evaluate(run, task)))
+    return run
+
+
+def _evaluate(run: _Run, task: ResizingTask) -> Score:
+    return score(play(task, learnt(run.learner, run.units).actor, EVALUATION_SEEDS))
+
+
+def _learn(run: _Run, task: ResizingTask, seed: int, transitions: int) -> float:
     """One episode of learning; its mean reward. Seeded anew, so that it does not matter what came before."""
     set_random_seed(seed)
-    env = MicroserviceVecEnv(task, seed)
-    learner.set_env(env, force_reset=True)
-    before = learner.replay_buffer.size() if learner.replay_buffer is not None else 0
-    learner.learn(transitions, reset_num_timesteps=False)
-    assert learner.replay_buffer is not None
-    return float(learner.replay_buffer.rewards[before : learner.replay_buffer.size()].mean())
+    run.learner.set_env(MicroserviceVecEnv(task, seed, run.units), force_reset=True)
+    assert run.learner.replay_buffer is not None
+    before = run.learner.replay_buffer.size()
+    run.learner.learn(transitions, reset_num_timesteps=False)
+    paid = run.learner.replay_buffer.rewards[before : run.learner.replay_buffer.size()]
+    return float(paid.mean()) * run.units.reward_deviation + run.units.reward_mean
 
 
-def _checkpoint(
-    folder: Path, setting: dict[str, Any], learner: TwoRateDDPG, curve: list[CurvePoint], static: Score
-) -> None:
+def _checkpoint(folder: Path, setting: dict[str, Any], run: _Run) -> None:
     """Write a new checkpoint beside the last one, then say that it counts, then remove the last one."""
-    name = f"checkpoint-{curve[-1].episode}"
+    name = _name(run.curve[-1])
     (folder / name).mkdir(parents=True, exist_ok=True)
-    learner.save(folder / name / "learner.zip")
-    learner.save_replay_buffer(folder / name / "replay.pkl")
-    progress = {**setting, "checkpoint": name, "static": asdict(static), "curve": [asdict(point) for point in curve]}
-    write_atomically(folder / "progress.json", json.dumps(progress, indent=1).encode())
+    run.learner.save(folder / name / "learner.zip")
+    for other in folder.glob("checkpoint-*/best.zip"):
+        if other.parent.name != name:
+            shutil.copy(other, folder / name / "best.zip")
+    if _best(run.curve) is run.curve[-1]:
+        run.learner.save(folder / name / "best.zip")
+    run.learner.save_replay_buffer(folder / name / "replay.pkl")
+    measured = {
+        "units": asdict(run.units),
+        "static": asdict(run.static),
+        "curve": [asdict(point) for point in run.curve],
+    }
+    write_atomically(
+        folder / "progress.json", json.dumps({**setting, "checkpoint": name, **measured}, indent=1).encode()
+    )
     for old in folder.glob("checkpoint-*"):
         if old.name != name:
             shutil.rmtree(old)
 
 
-def _resume(
-    folder: Path, setting: dict[str, Any], task: ResizingTask
-) -> tuple[TwoRateDDPG | None, list[CurvePoint], Score]:
-    """The learner, the curve and the static score of a checkpoint; no learner where there is none."""
+def _name(point: CurvePoint) -> str:
+    return f"checkpoint-{point.episode}"
+
+
+def _best(curve: list[CurvePoint]) -> CurvePoint:
+    """The best early evaluation, the first of equals."""
+    return max(curve, key=_reward)
+
+
+def _reward(point: CurvePoint) -> float:
+    return -np.inf if point.evaluation is None else point.evaluation.reward
+
+
+def _resume(folder: Path, setting: dict[str, Any]) -> _Run | None:
+    """What a checkpoint holds; None where there is none."""
     file = folder / "progress.json"
     if not file.is_file():
-        return None, [], Score(0.0, 0.0, 0.0)
+        return None
     try:
         progress = json.loads(file.read_bytes())
         found = {key: progress.get(key) for key in setting}
+        measured = Units(**{key: _as_tuple(value) for key, value in progress["units"].items()})
         curve = [_point(row) for row in progress["curve"]]
         static = Score(**progress["static"])
-        if found == setting:
-            checkpoint = folder / progress["checkpoint"]
-            learner = TwoRateDDPG.load(checkpoint / "learner.zip", device="cpu")
-            learner.load_replay_buffer(checkpoint / "replay.pkl")
+        checkpoint = folder / progress["checkpoint"]
+        learner = TwoRateDDPG.load(checkpoint / "learner.zip", device="cpu")
+        learner.load_replay_buffer(checkpoint / "replay.pkl")
     except Exception as error:  # pickle and torch raise anything on damaged files
         raise ConfigError(f"{folder}: damaged checkpoint ({error}); remove the folder to train anew") from error
     if found != setting:
         raise ConfigError(f"{folder}: holds another training ({found}); give another folder or remove it")
-    return learner, curve, static
+    return _Run(learner, measured, static, curve)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _point(row: dict[str, Any]) -> CurvePoint:

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from agents.scaling.firm.resizing import MOST_CHANGE, STATE_SIZE
-from agents.scaling.firm.task import ResizingTask
+from agents.scaling.firm.resizing import STATE_SIZE
+from agents.scaling.firm.task import ResizingTask, Units
 
 
 class MicroserviceVecEnv(VecEnv):
@@ -22,22 +22,24 @@ class MicroserviceVecEnv(VecEnv):
     Args:
         task: the application.
         seed: of the episode.
+        units: of the states and rewards that the learner gets.
     """
 
-    def __init__(self, task: ResizingTask, seed: int) -> None:
+    def __init__(self, task: ResizingTask, seed: int, units: Units) -> None:
         self._task = task
+        self._units = units
         self._seed = seed
         self._actions = np.zeros(0, np.float32)
         self.render_mode = None
         super().__init__(
             len(task.info.microservices),
-            spaces.Box(0.0, MOST_CHANGE, (STATE_SIZE,), np.float32),
+            spaces.Box(-np.inf, np.inf, (STATE_SIZE,), np.float32),
             spaces.Box(-1.0, 1.0, (1,), np.float32),
         )
 
     def reset(self) -> NDArray[np.float32]:
         """Start the episode."""
-        return self._task.reset(self._seed)
+        return self._units.normalisation.apply(self._task.reset(self._seed))
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
         """Take the actions (M, 1)."""
@@ -48,9 +50,11 @@ class MicroserviceVecEnv(VecEnv):
         step = self._task.step(self._actions[:, 0])
         over = np.full(self.num_envs, step.over)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        seen = self._units.normalisation.apply(step.states)
+        rewards = (step.rewards - self._units.reward_mean) / self._units.reward_deviation
         if step.over:
-            infos = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in step.states]
-        return step.states, step.rewards.astype(np.float32), over, infos
+            infos = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in seen]
+        return seen, rewards.astype(np.float32), over, infos
 
     def close(self) -> None:
         """Release the cluster."""
