@@ -22,7 +22,7 @@ from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.scenario import load_scenario
 
 SAMPLES = 3_000
-"""Labelled samples; FIRM has 10 000. More change nothing that counts, see docs/training.md."""
+"""Labelled samples; FIRM has 10 000 (estimate: enough for two inputs)."""
 FIRST_SAMPLE_SEED = 3500
 """Scene n with anomalies has the seed 3500 + n; learning stays below it."""
 
