@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imbres_gym.cli.errors import clear_errors, duration_seconds, resume_command
+from imbres_gym.cli.options import RayAddress, Workers
+from imbres_gym.cli.progress import SOME_FAILED, run_with_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from imbres_gym.evaluation.comparison import Written
-    from imbres_gym.evaluation.episode import EpisodeResult
     from imbres_gym.evaluation.executor import Executor
-    from imbres_gym.evaluation.runner import EpisodeFailure, Stored
     from imbres_gym.evaluation.task import EpisodeTask
-
-SOME_FAILED = 1
-"""Exit code: at least one episode could not be finished."""
 
 
 def compare(
@@ -34,18 +31,8 @@ def compare(
         str | None,
         typer.Option(help="Start that the summary leaves out.  [default: 5m, at most a quarter of the episode]"),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Episodes that run at once.  [default: the number of cores, or of Ray's CPUs]"),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="local|HOST:PORT",
-            help="Run on Ray: started on this machine for this run, or a cluster that this machine is a node of.  "
-            "[default: processes, without Ray]",
-        ),
-    ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Agent that the others are held against over several scenarios.  [default: the first]"),
@@ -64,7 +51,6 @@ def compare(
 
         use_one_thread()
         from imbres_gym.evaluation.comparison import prepare_folder
-        from imbres_gym.evaluation.runner import Stored, find_stored
         from imbres_gym.evaluation.task import plan_tasks
 
         tasks = plan_tasks(
@@ -79,8 +65,7 @@ def compare(
         executor = make_executor(workers, ray_address)
         prepare_folder(out, resume)
         example = shlex.join(["imbres-gym", "run", _split(agents)[0], scenarios[0]])
-        stored = find_stored(out, tasks) if resume else Stored({}, [])
-        failed = _run_and_report(tasks, stored, executor, out, against, example)
+        failed = _run_and_report(tasks, executor, out, resume, against, example)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -107,40 +92,15 @@ def _reference(given: str | None, agents: list[str], labels: list[str]) -> str:
 
 
 def _run_and_report(
-    tasks: list[EpisodeTask], stored: Stored, executor: Executor, out: Path, reference: str, example: str
+    tasks: list[EpisodeTask], executor: Executor, out: Path, resume: bool, reference: str, example: str
 ) -> bool:
     """Run what is missing with a progress bar, then write and print the summary; says whether anything failed."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    from imbres_gym.cli.notes import first_use_note
     from imbres_gym.evaluation.comparison import write_outputs
-    from imbres_gym.evaluation.runner import run_tasks
 
     console = Console(highlight=False)
-    for reason in stored.rejected:
-        console.print(f"[yellow]not reused, runs again:[/yellow] {escape(reason)}")
-    if stored.results:
-        console.print(f"{len(stored.results)} of {len(tasks)} episodes are finished already")
-    if note := first_use_note():
-        console.print(note)
-    columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("episodes", total=len(tasks), completed=len(stored.results))
-
-        def on_finished(outcome: EpisodeResult | EpisodeFailure) -> None:
-            console.print(_line(outcome), soft_wrap=True)
-            progress.advance(bar)
-
-        results, failures = run_tasks(tasks, out, executor, on_finished, stored.results)
+    results, failures = run_with_progress(console, tasks, out, executor, resume=resume)
     if results:
         with console.status("writing figures and TensorBoard logs"):
             written = write_outputs(out, results, failures, reference=reference)
@@ -148,24 +108,6 @@ def _run_and_report(
     if failures:
         console.print(f"[red]{len(failures)} of {len(tasks)} episodes failed;[/red] see {out / 'failures'}")
     return bool(failures)
-
-
-def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
-    """One line about a finished episode."""
-    from rich.markup import escape
-
-    from imbres_gym.evaluation.episode import EpisodeResult
-
-    if not isinstance(outcome, EpisodeResult):
-        return f"[red]failed:[/red] {escape(outcome.title)}: {escape(outcome.message)}"
-    settled = outcome.metrics["settled"]
-    illegal = int(outcome.series["illegal_actions"].sum())
-    note = f" [yellow]{illegal} parts of its actions were illegal[/yellow]" if illegal else ""
-    return (
-        f"[green]done[/green] {escape(outcome.scenario)} [bold]{escape(outcome.agent)}[/bold] seed {outcome.seed}: "
-        f"{settled['containers']:.1f} containers, p95 {settled['p95_ms']:.0f} ms (SLA {outcome.sla_ms:g}), "
-        f"{settled['sla_violation']:.0%} of windows violated [dim]in {outcome.wall_s:.1f} s[/dim]{note}"
-    )
 
 
 def _conclude(console: Console, written: Written, out: Path, example: str) -> None:

@@ -12,6 +12,8 @@ from imbres_gym.cli.errors import clear_errors, resume_command
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from imbres_gym.scenario import Scenario
+    from imbres_gym.training.recipe import OwnTrainer, Trainer
     from imbres_gym.training.trainer import TrainingRun
 
 WORKER_DIED = 1
@@ -38,9 +40,12 @@ def train(
         use_one_thread()
         from imbres_gym.config import ConfigError
         from imbres_gym.scenario import load_scenario
-        from imbres_gym.training.recipe import load_recipe
+        from imbres_gym.training.recipe import OwnTrainer, load_recipe
 
         plan, place = load_recipe(recipe), load_scenario(scenario)
+        if isinstance(plan, OwnTrainer):
+            _train_own(plan, place, steps, out, resume, seed)
+            return
         try:
             from imbres_gym.training.environments import WorkerDied
             from imbres_gym.training.trainer import TrainingRun
@@ -51,6 +56,28 @@ def train(
         except WorkerDied as error:
             typer.secho(f"Error: {error}. Go on with:\n  {resume_command()}", fg="red", err=True)
             raise typer.Exit(WORKER_DIED) from None
+
+
+def _train_own(plan: OwnTrainer, place: Scenario, steps: int, out: Path, resume: bool, seed: int) -> None:
+    """Let an agent that brings its own training do it."""
+    from rich.console import Console
+
+    from imbres_gym.config import ConfigError
+    from imbres_gym.policy import load_object
+
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"--out {out}: is not empty; add --resume to go on with a training, or choose another folder")
+    console = Console(highlight=False)
+    trainer: Trainer = load_object(plan.trainer, f"recipe {plan.name!r}: trainer")
+    try:
+        bundle = trainer(
+            place, out, steps=steps, seed=seed, say=lambda line: console.print(line, markup=False), **plan.options
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"training needs {error.name}: pip install 'imbres-gym[rl]'") from None
+    except TypeError as error:
+        raise ConfigError(f"recipe {plan.name!r}: options: {error}") from error
+    console.print(f"  bundle  {bundle}", markup=False, soft_wrap=True)
 
 
 def _train(run: TrainingRun, steps: int, workers: int, resume: bool) -> None:

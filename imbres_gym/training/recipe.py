@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
-from imbres_gym.config import StrictModel, key_error, load_model, nearest
+from imbres_gym.config import StrictModel, find_config, key_error, nearest, read_yaml, validate
 from imbres_gym.flat import FLAT_KEYS
-from imbres_gym.scenario import Duration
+from imbres_gym.scenario import Duration, Scenario
 
 TIERS = {"imbres_gym/LoadShifting-v0": "load", "imbres_gym/Scaling-v0": "scaling"}
 """Environment id -> tier that can be learned in it."""
@@ -66,10 +67,48 @@ class Recipe(StrictModel):
         return self
 
 
-def load_recipe(reference: str | Path) -> Recipe:
+class OwnTrainer(StrictModel):
+    """A recipe for an agent that brings its own training, such as FIRM."""
+
+    name: str
+    description: str = ""
+    trainer: str
+    """Import path `module:function` of a `Trainer`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further keywords of the function."""
+
+
+class Trainer(Protocol):
+    """Trains an agent of its own kind; interruptible, and resumed by another call with the same arguments."""
+
+    def __call__(
+        self, scenario: Scenario, folder: Path, *, steps: int, seed: int, say: Callable[[str], None], **options: Any
+    ) -> Path:
+        """Train until `steps` are done, or go on where an earlier call was stopped.
+
+        Args:
+            scenario: gives the application, the hosts and the SLA.
+            folder: for everything that is written.
+            steps: of training, as the agent counts them.
+            seed: of the run.
+            say: tells the user one line about the progress.
+            options: of the recipe.
+
+        Returns:
+            The bundle.
+
+        Raises:
+            ConfigError: an option is wrong, or `folder` holds another training.
+        """
+        ...
+
+
+def load_recipe(reference: str | Path) -> Recipe | OwnTrainer:
     """Read a recipe by name (`configs/training/NAME.yaml`) or from any YAML file.
 
     Raises:
         ConfigError: no such recipe, or it is not valid; says which key, and what would be right.
     """
-    return load_model(Recipe, "training", reference)
+    path = find_config("training", reference)
+    data = read_yaml(path)
+    return validate(OwnTrainer, data, path) if "trainer" in data else validate(Recipe, data, path)

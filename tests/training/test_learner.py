@@ -14,10 +14,11 @@ from small_runs import ALGORITHMS, small_recipe, small_scenario
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from imbres_gym.config import ConfigError, available
+from imbres_gym.policy import load_object
 from imbres_gym.training.environments import MakeEnvironment
 from imbres_gym.training.export import make_network
 from imbres_gym.training.learner import Learner, is_finite
-from imbres_gym.training.recipe import load_recipe
+from imbres_gym.training.recipe import OwnTrainer, load_recipe
 from imbres_gym.training.seeds import FIRST_EPISODE_SEED, TrainingEpisodes, segment_seed
 
 LONGER: dict[str, dict[str, Any]] = {
@@ -127,6 +128,9 @@ def test_training_episodes_differ_and_repeat_with_the_seed() -> None:
 @pytest.mark.parametrize("name", available("training"))
 def test_a_shipped_recipe_makes_an_environment_and_a_learner(name: str) -> None:
     recipe = load_recipe(name)
+    if isinstance(recipe, OwnTrainer):
+        assert callable(load_object(recipe.trainer)) and recipe.name == name
+        return
     make: Any = MakeEnvironment(recipe, small_scenario(), training=True)
     assert recipe.name == name
     Learner(recipe, DummyVecEnv([make] * recipe.environments), 1, {})

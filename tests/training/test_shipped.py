@@ -9,9 +9,10 @@ import pytest
 from agents.bundle import load_bundle
 from imbres_gym.agent import load_agent_config
 from imbres_gym.config import available, config_root
-from imbres_gym.training.recipe import load_recipe
+from imbres_gym.training.recipe import OwnTrainer, Recipe, load_recipe
 
-RECIPES = available("training")
+LOADED = {name: load_recipe(name) for name in available("training")}
+RECIPES = [name for name, recipe in LOADED.items() if isinstance(recipe, Recipe)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -21,7 +22,7 @@ def test_a_recipe_ships_with_a_curve_that_rises_and_the_best_policy_of_it(name: 
     rewards = [float(row["evaluation/reward"]) for row in rows]
     best = max(range(len(rewards)), key=rewards.__getitem__)
     assert float(rows[0]["steps"]) == 0.0 and best > 0
-    bundle, recipe = load_bundle(name), load_recipe(name)
+    bundle, recipe = load_bundle(name), LOADED[name]
     assert bundle.steps == float(rows[best]["steps"])
     assert bundle.metrics["evaluation/reward"] == pytest.approx(rewards[best], rel=1e-4)
     assert bundle.recipe == {**recipe.model_dump(mode="json"), "scenario": "hotel-reservation/training"}
@@ -29,5 +30,15 @@ def test_a_recipe_ships_with_a_curve_that_rises_and_the_best_policy_of_it(name: 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_policy_is_an_agent(name: str) -> None:
-    options = load_agent_config(f"learned-{name}").options
-    assert options[load_recipe(name).tier] == {"policy": "learned", "bundle": name}
+    recipe = LOADED[name]
+    assert isinstance(recipe, Recipe)
+    assert load_agent_config(f"learned-{name}").options[recipe.tier] == {"policy": "learned", "bundle": name}
+
+
+def test_own_trainers_start_from_what_is_shipped() -> None:
+    """A recipe that starts from another agent's bundle names one that exists, of the kind it continues."""
+    starts = {
+        recipe.options["start"] for recipe in LOADED.values() if isinstance(recipe, OwnTrainer) and recipe.options
+    }
+    assert starts
+    assert {load_bundle(start).kind for start in starts} == {"firm"}

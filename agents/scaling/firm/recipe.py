@@ -33,6 +33,7 @@ def train_firm(
     *,
     transitions: int = TRANSITIONS,
     samples: int = SAMPLES,
+    seed: int = FIRST_SEED,
     start: Bundle | None = None,
     on_point: Callable[[CurvePoint], None] | None = None,
 ) -> Bundle:
@@ -43,6 +44,7 @@ def train_firm(
         folder: for both files, and for what a resumed training needs (a folder `firm-APPLICATION`).
         transitions: of the agent, at least.
         samples: of the support vector machine, at least.
+        seed: of the agent's first episode and of its learner.
         start: a bundle of FIRM for another application, whose networks are trained on (FIRM's transfer learning).
         on_point: called after every episode of the agent.
 
@@ -53,10 +55,10 @@ def train_firm(
     work = folder / f"firm-{application}"
     seen = _samples(application, work / "samples.npz", samples)
     before = None if start is None else _learnt(start)
-    trained = train_actor(application, work, transitions=transitions, steps=STEPS, start=before, on_point=on_point)
+    trained = train_actor(application, work, transitions=transitions, seed=seed, start=before, on_point=on_point)
     scenario = load_scenario(f"{application}/high-strict")
     microservices = scenario.application.microservice_names
-    localiser, quality = train_svm(seen, len(microservices), FIRST_SEED)
+    localiser, quality = train_svm(seen, len(microservices), seed)
     bundle = Bundle(
         kind="firm",
         application=application,
@@ -71,7 +73,7 @@ def train_firm(
             "start": None if start is None else start.application,
             "units": asdict(trained.learnt.units),
         },
-        seeds={"agent": FIRST_SEED, "anomalies": FIRST_SAMPLE_SEED},
+        seeds={"agent": seed, "anomalies": FIRST_SAMPLE_SEED},
         steps=trained.best.transitions // len(microservices),
         metrics=_metrics(trained, quality),
         networks={"actor": trained.learnt.actor, "critic": trained.learnt.critic},
