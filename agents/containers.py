@@ -1,4 +1,4 @@
-"""The container table of an observation, per microservice: who takes requests, where, and with which share."""
+"""The containers of an observation, per microservice: who takes requests, where, with which share, how busy."""
 
 from __future__ import annotations
 
@@ -64,3 +64,10 @@ def connected_pairs(
         up, down = containers[upstream], containers[downstream]
         if len(up) > 0 and len(down) > 0:
             yield pair, (upstream, downstream), up, down
+
+
+def cpu_use(observation: Observation) -> NDArray[np.float64]:
+    """(M,) CPU use of each microservice's ready containers as a share of their quota; 0 without any."""
+    ready = observation["ready"]
+    used = (observation["cpu_utilisation"] * ready).sum(axis=1)
+    return np.asarray(used / np.maximum(ready.sum(axis=1), 1), np.float64)

@@ -5,8 +5,6 @@ In a controller `{policy: learned, bundle: PATH}` stands for the class of the ti
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,7 +80,7 @@ class BundledPolicy:
     """
 
     def __init__(self, reference: str, kind: str) -> None:
-        self._bundle: Bundle = load_bundle(Path(reference) if reference.endswith(".zip") else reference)
+        self._bundle: Bundle = load_bundle(reference)
         self._kind = kind
         if self._bundle.kind != kind:
             raise ConfigError(f"bundle: {reference}: it is of kind {self._bundle.kind!r}, and {kind!r} is needed")

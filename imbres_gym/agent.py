@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
@@ -11,8 +11,10 @@ from imbres_gym.artifacts import fill_names
 from imbres_gym.config import ConfigError, StrictModel, load_model
 from imbres_gym.observation import Observation
 from imbres_gym.policy import load_object
-from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import ClusterInfo
+
+if TYPE_CHECKING:
+    from imbres_gym.scenario import Scenario
 
 
 class Agent(Protocol):

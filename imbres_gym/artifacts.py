@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imbres_gym.config import ConfigError, config_root, nearest
-from imbres_gym.scenario import Scenario
+
+if TYPE_CHECKING:
+    from imbres_gym.scenario import Scenario
 
 SUFFIXES = {"bundle": (".zip",), "profile": (".json", ".json.gz"), "oracle": (".json",)}
 """Option keys whose value names a file, and what such a file may end in; the files of key K lie in `configs/Ks/`."""

@@ -19,7 +19,6 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from imbres_gym.telemetry import SPAN
@@ -61,6 +60,8 @@ def critical_path_spans(spans: NDArray[np.void]) -> NDArray[np.bool_]:
     Returns:
         (n,) bool.
     """
+    from imbres_gym.critical_path_walk import walk  # needs numba, which takes long to import
+
     by_number = np.argsort(spans["span"], kind="stable")
     numbers = spans["span"][by_number]
     place = np.minimum(np.searchsorted(numbers, spans["parent"]), max(len(spans) - 1, 0))
@@ -70,31 +71,7 @@ def critical_path_spans(spans: NDArray[np.void]) -> NDArray[np.bool_]:
     begin = np.searchsorted(parent[order], np.arange(len(spans) + 1))
     roots = np.flatnonzero(spans["parent"] == -1)
     start_s, end_s = np.ascontiguousarray(spans["start_s"]), np.ascontiguousarray(spans["end_s"])
-    on_path: NDArray[np.bool_] = _walk(roots, begin, order, start_s, end_s)
-    return on_path
-
-
-@njit(cache=True)
-def _walk(  # type: ignore[no-untyped-def]
-    roots, begin, order, start_s, end_s
-):
-    """Mark the spans on the path of every root; children of span i are `order[begin[i] : begin[i + 1]]`."""
-    on_path = np.zeros(len(start_s), np.bool_)
-    stack = np.empty(len(start_s), np.int64)
-    for root in roots:
-        stack[0] = root
-        size = 1
-        while size > 0:
-            size -= 1
-            span = stack[size]
-            on_path[span] = True
-            before_s = end_s[span]  # later ones are background work
-            for position in range(begin[span], begin[span + 1]):
-                child = order[position]
-                if end_s[child] <= before_s:
-                    before_s = start_s[child]
-                    stack[size] = child
-                    size += 1
+    on_path: NDArray[np.bool_] = walk(roots, begin, order, start_s, end_s)
     return on_path
 
 

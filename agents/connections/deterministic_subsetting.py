@@ -10,15 +10,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.connections.subsets import StableIndices, links_of_picks
-from agents.containers import connected_pairs
-from imbres_gym.config import ConfigError
-from imbres_gym.observation import Observation
-from imbres_gym.plan import ConnectionPlan
-from imbres_gym.telemetry import ClusterInfo
+from agents.connections.subsets import StableIndices, SubsetConnections
+from agents.containers import Containers
 
 
-class DeterministicSubsetting:
+class DeterministicSubsetting(SubsetConnections):
     """Subsets of k that cover the downstream containers round by round.
 
     The upstream containers of one round share out a shuffled list of the downstream containers: every one but the
@@ -34,24 +30,12 @@ class DeterministicSubsetting:
         ConfigError: k < 1.
     """
 
-    def __init__(self, *, k: int = 10) -> None:
-        if k < 1:
-            raise ConfigError(f"k: {k} must be at least 1")
-        self._k = k
+    def _forget(self, seed: int) -> None:
+        self._clients = [StableIndices() for _ in self._info.microservices]
 
-    def reset(self, info: ClusterInfo, seed: int) -> None:
-        """Number the upstream containers anew."""
-        self._info = info
-        self._clients = [StableIndices() for _ in info.microservices]
-
-    def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
-        """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
-        plan = {}
-        for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info):
-            index = self._clients[upstream].update(up.ids.tolist())
-            picks = [subset(index[identity], len(down), self._k) for identity in up.ids.tolist()]
-            plan[pair] = links_of_picks(up, down, picks, proportions[downstream])
-        return ConnectionPlan(plan)
+    def _picks(self, pair: int, up: Containers, down: Containers) -> list[NDArray[np.int64]]:
+        index = self._clients[self._info.pairs[pair][0]].update(up.ids.tolist())
+        return [subset(index[identity], len(down), self._k) for identity in up.ids.tolist()]
 
 
 def subset(client: int, n: int, k: int) -> NDArray[np.int64]:

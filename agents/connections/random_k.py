@@ -8,15 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.connections.subsets import links_of_picks
-from agents.containers import connected_pairs
-from imbres_gym.config import ConfigError
-from imbres_gym.observation import Observation
-from imbres_gym.plan import ConnectionPlan, Links
-from imbres_gym.telemetry import ClusterInfo
+from agents.connections.subsets import SubsetConnections
+from agents.containers import Containers
 
 
-class RandomConnections:
+class RandomConnections(SubsetConnections):
     """A random subset per upstream container, stable over time.
 
     Every (upstream, downstream) pair of containers draws a random number once; an upstream container talks to the k
@@ -33,25 +29,12 @@ class RandomConnections:
         ConfigError: k < 1.
     """
 
-    def __init__(self, *, k: int = 10) -> None:
-        if k < 1:
-            raise ConfigError(f"k: {k} must be at least 1")
-        self._k = k
-
-    def reset(self, info: ClusterInfo, seed: int) -> None:
-        """New random numbers."""
-        self._info = info
+    def _forget(self, seed: int) -> None:
         self._salt = np.random.default_rng(seed).integers(0, 2**64, 1, dtype=np.uint64)
 
-    def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
-        """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
-        plan: dict[int, Links] = {}
-        for pair, (_, downstream), up, down in connected_pairs(observation, self._info):
-            k = min(self._k, len(down))
-            draws = _draws(up.ids, down.ids, self._salt)
-            picks = np.sort(np.argsort(draws, axis=1, kind="stable")[:, :k], axis=1)
-            plan[pair] = links_of_picks(up, down, list(picks), proportions[downstream])
-        return ConnectionPlan(plan)
+    def _picks(self, pair: int, up: Containers, down: Containers) -> list[NDArray[np.int64]]:
+        draws = _draws(up.ids, down.ids, self._salt)
+        return list(np.sort(np.argsort(draws, axis=1, kind="stable")[:, : self._k], axis=1))
 
 
 def _draws(upstream: NDArray[np.int64], downstream: NDArray[np.int64], salt: NDArray[np.uint64]) -> NDArray[np.uint64]:

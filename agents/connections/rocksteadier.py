@@ -10,18 +10,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.connections.subsets import StableIndices, links_of_picks
-from agents.containers import Containers, connected_pairs
-from imbres_gym.config import ConfigError
-from imbres_gym.observation import Observation
-from imbres_gym.plan import ConnectionPlan
-from imbres_gym.telemetry import ClusterInfo
+from agents.connections.subsets import StableIndices, SubsetConnections
+from agents.containers import Containers
 
 LOT = 10
 """Containers of a lot, upstream and downstream: the article's L."""
 
 
-class Rocksteadier:
+class Rocksteadier(SubsetConnections):
     """Subsets of k by lots: the upstream containers of a lot take different containers of every downstream lot.
 
     Containers have indices that stay with them, and a lot of downstream containers with gaps is padded. Each upstream
@@ -39,23 +35,9 @@ class Rocksteadier:
         ConfigError: k < 1.
     """
 
-    def __init__(self, *, k: int = 10) -> None:
-        if k < 1:
-            raise ConfigError(f"k: {k} must be at least 1")
-        self._k = k
-
-    def reset(self, info: ClusterInfo, seed: int) -> None:
-        """Number all containers anew."""
-        self._info = info
-        self._indices = [StableIndices() for _ in info.microservices]
+    def _forget(self, seed: int) -> None:
+        self._indices = [StableIndices() for _ in self._info.microservices]
         self._known: dict[int, tuple[Containers, Containers, list[NDArray[np.int64]]]] = {}
-
-    def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
-        """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
-        plan = {}
-        for pair, (_, downstream), up, down in connected_pairs(observation, self._info):
-            plan[pair] = links_of_picks(up, down, self._picks(pair, up, down), proportions[downstream])
-        return ConnectionPlan(plan)
 
     def _picks(self, pair: int, up: Containers, down: Containers) -> list[NDArray[np.int64]]:
         """The picks of a pair; those of the last time where the containers are the same."""

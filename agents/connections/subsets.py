@@ -1,14 +1,56 @@
-"""What the subsetting policies share: indices that stay with containers, and links from picks."""
+"""What the subsetting policies share: the plan of their picks, and indices that stay with containers."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.containers import Containers, container_shares
-from imbres_gym.plan import Links
+from agents.containers import Containers, connected_pairs, container_shares
+from imbres_gym.config import ConfigError
+from imbres_gym.observation import Observation
+from imbres_gym.plan import ConnectionPlan, Links
+from imbres_gym.telemetry import ClusterInfo
+
+
+class SubsetConnections(ABC):
+    """Each upstream container talks to k downstream containers; its calls follow the load proportions among these.
+
+    Args:
+        k: downstream containers per upstream container, >= 1; ten as the paper's baselines have.
+
+    Raises:
+        ConfigError: k < 1.
+    """
+
+    def __init__(self, *, k: int = 10) -> None:
+        if k < 1:
+            raise ConfigError(f"k: {k} must be at least 1")
+        self._k = k
+
+    def reset(self, info: ClusterInfo, seed: int) -> None:
+        """A new episode starts."""
+        self._info = info
+        self._forget(seed)
+
+    def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
+        """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
+        return ConnectionPlan(
+            {
+                pair: links_of_picks(up, down, self._picks(pair, up, down), proportions[downstream])
+                for pair, (_, downstream), up, down in connected_pairs(observation, self._info)
+            }
+        )
+
+    @abstractmethod
+    def _forget(self, seed: int) -> None:
+        """Forget the containers of the last episode."""
+
+    @abstractmethod
+    def _picks(self, pair: int, up: Containers, down: Containers) -> list[NDArray[np.int64]]:
+        """Places of `down` that each upstream container picks, at least one."""
 
 
 class StableIndices:

@@ -12,8 +12,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.containers import cpu_use
 from agents.scaling.clock import IntervalClock
-from agents.scaling.pema import cpu_use
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.containers import cpu_use
 from agents.scaling.clock import IntervalClock
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
@@ -179,10 +180,3 @@ def choice_weights(cpu: Floats) -> Floats:
     spread = float(np.ptp(cpu))
     normalised = IDLE + (BUSY - IDLE) * (cpu - cpu.min()) / spread if spread > 0.0 else np.full(len(cpu), IDLE)
     return np.asarray(100.0 - normalised)
-
-
-def cpu_use(observation: Observation) -> Floats:
-    """(M,) CPU use of each microservice's ready containers as a share of their quota; 0 without any."""
-    ready = observation["ready"]
-    used = (observation["cpu_utilisation"] * ready).sum(axis=1)
-    return np.asarray(used / np.maximum(ready.sum(axis=1), 1), np.float64)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.scaling.clock import IntervalClock
 from agents.scaling.erms.fit import LatencyModel, fit_models
+from imbres_gym.artifacts import find_artifact
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.profiling.graph import ClassGraph
-from imbres_gym.profiling.profile import Profile, find_profile
+from imbres_gym.profiling.profile import Profile, find_profile, load_profile
 from imbres_gym.telemetry import ClusterInfo
 
 
@@ -42,9 +45,9 @@ class ProfiledScaling(ABC):
             raise ConfigError(f"profile: the one of {profile.application!r} has no request class {unknown[0]!r}")
         self._info = info
         self._graphs: list[ClassGraph] = [profile.graphs[name] for name in info.classes]
-        self._models: dict[str, LatencyModel] = dict(
-            zip(info.microservices, fit_models(profile, info.sla_ms), strict=True)
-        )
+        path = find_artifact("profile", self._reference)
+        models = _models_of(path, path.stat().st_mtime_ns, info.sla_ms)
+        self._models: dict[str, LatencyModel] = dict(zip(info.microservices, models, strict=True))
         self._clock = IntervalClock(info.scaling_interval_s)
         self._wanted = info.initial_replicas.astype(np.int64)
         self._workload: list[NDArray[np.float32]] = []
@@ -78,3 +81,9 @@ class ProfiledScaling(ABC):
     def _calls_rps(self, index: int, rate: float) -> dict[str, float]:
         """Calls/s of each microservice that one request class makes at a rate."""
         return {name: calls * rate for name, calls in self._graphs[index].calls.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _models_of(path: Path, changed_ns: int, sla_ms: float) -> tuple[LatencyModel, ...]:
+    """The models of a profile as the file was at `changed_ns`: a fit takes up to a second, and each episode asks."""
+    return fit_models(load_profile(path), sla_ms)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imbres_gym.cli.errors import clear_errors
+from imbres_gym.cli.progress import SOME_FAILED
 
 if TYPE_CHECKING:
     from imbres_gym.evaluation.executor import WorkerLost
     from imbres_gym.oracle.record import OracleRecord
     from imbres_gym.oracle.run import SearchFailure
     from imbres_gym.scenario import Scenario
-
-SOME_FAILED = 1
-"""Exit code: at least one search found nothing."""
 
 
 def oracle(
@@ -40,6 +38,7 @@ def oracle(
         use_one_thread()
         from imbres_gym.artifacts import scenario_label
         from imbres_gym.config import config_root
+        from imbres_gym.evaluation.storage import require_writable
         from imbres_gym.oracle.truth import require_constant
         from imbres_gym.scenario import load_scenario
 
@@ -51,23 +50,10 @@ def oracle(
             path = folder / f"{scenario_label(scenario.name)}.json"
             if not (resume and _is_current(path, scenario)):
                 targets[path] = scenario
-        _require_writable(folder)
+        require_writable(folder)
         failed = _search_all(targets, workers)
     if failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _require_writable(folder: Path) -> None:
-    """Say now, and not after minutes of searching, that nothing could be written."""
-    from imbres_gym.config import ConfigError
-    from imbres_gym.evaluation.storage import write_atomically
-
-    probe = folder / ".writable"
-    try:
-        write_atomically(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); choose another folder") from None
 
 
 def _is_current(path: Path, scenario: Scenario) -> bool:
@@ -87,12 +73,10 @@ def _is_current(path: Path, scenario: Scenario) -> bool:
 
 def _search_all(targets: dict[Path, Scenario], workers: int | None) -> bool:
     """Search every scenario and write its record; says whether any search failed."""
-    import os
-
     from rich.console import Console
 
     from imbres_gym.cli.notes import first_use_note
-    from imbres_gym.evaluation.executor import ProcessExecutor
+    from imbres_gym.evaluation.executor import make_executor
     from imbres_gym.oracle.record import OracleRecord, save_record
     from imbres_gym.oracle.run import attempt
 
@@ -101,7 +85,7 @@ def _search_all(targets: dict[Path, Scenario], workers: int | None) -> bool:
         console.print(note)
     paths, failed = list(targets), False
     with console.status(f"searching {len(paths)} scenarios"):
-        for index, outcome in ProcessExecutor(workers or os.cpu_count() or 1).run(attempt, list(targets.values())):
+        for index, outcome in make_executor(workers, None).run(attempt, list(targets.values())):
             console.print(_line(paths[index], outcome), soft_wrap=True, markup=False)
             if isinstance(outcome, OracleRecord):
                 save_record(outcome, paths[index])

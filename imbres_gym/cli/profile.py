@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbres_gym.cli.errors import clear_errors
+from imbres_gym.cli.errors import clear_errors, resume_command
+from imbres_gym.cli.progress import SOME_FAILED, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from imbres_gym.profiling.measure import Measurement
     from imbres_gym.profiling.profile import Profile
     from imbres_gym.profiling.runner import RunStore
-
-SOME_FAILED = 1
-"""Exit code: at least one run could not be finished, so there is no profile."""
 
 
 def profile(
@@ -41,9 +37,9 @@ def profile(
     """Profile an application on the event engine, as Erms does offline, for Erms, Rhythm and GrandSLAm.
 
     Each run is kept as soon as it is finished; Ctrl-C loses none of them. Agents take the profiles of
-    `configs/profiles`, unless their option `profile` names another file or folder.
+    `configs/profiles`, unless their option `profile` names another file.
     """
-    with clear_errors(f"Finished runs are kept. Go on with:\n  {_resume_command()}"):
+    with clear_errors(f"Finished runs are kept. Go on with:\n  {resume_command()}"):
         from imbres_gym.evaluation.executor import use_one_thread
 
         use_one_thread()
@@ -62,29 +58,13 @@ def profile(
         raise typer.Exit(SOME_FAILED)
 
 
-def _resume_command() -> str:
-    program = Path(sys.argv[0]).name
-    start = ["python", "-m", "imbres_gym"] if program == "__main__.py" else [program]
-    return shlex.join([*start, *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
-
-
 def _run_and_write(design: Design, store: RunStore, workers: int | None, path: Path) -> bool:
     """Do the missing runs with a progress bar and write the profile; says whether a run failed."""
-    import os
-
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from imbres_gym.cli.notes import first_use_note
-    from imbres_gym.evaluation.executor import ProcessExecutor
+    from imbres_gym.evaluation.executor import make_executor
     from imbres_gym.profiling.profile import save_profile
     from imbres_gym.profiling.runner import make_profile, run_profiling
 
@@ -94,8 +74,7 @@ def _run_and_write(design: Design, store: RunStore, workers: int | None, path: P
         console.print(f"{len(store.finished)} of {total} runs are finished already")
     if note := first_use_note():
         console.print(note)
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console, "runs") as progress:
         bar = progress.add_task("runs", total=total, completed=len(store.finished))
 
         def on_finished(outcome: Measurement | str) -> None:
@@ -103,7 +82,7 @@ def _run_and_write(design: Design, store: RunStore, workers: int | None, path: P
                 console.print(f"[red]failed:[/red] {escape(outcome)}", soft_wrap=True)
             progress.advance(bar)
 
-        failures = run_profiling(design, store, ProcessExecutor(workers or os.cpu_count() or 1), on_finished)
+        failures = run_profiling(design, store, make_executor(workers, None), on_finished)
     if failures:
         console.print(f"[red]{len(failures)} of {total} runs failed;[/red] run again with --resume to repeat them")
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from imbres_gym.evaluation.episode import EpisodeResult
     from imbres_gym.evaluation.executor import Executor
@@ -15,7 +16,22 @@ if TYPE_CHECKING:
     from imbres_gym.evaluation.task import EpisodeTask
 
 SOME_FAILED = 1
-"""Exit code: at least one episode could not be finished."""
+"""Exit code: at least one episode, run or search could not be finished."""
+
+
+def progress_bar(console: Console, label: str) -> Progress:
+    """A bar with how many are done, the time that has passed, and the time that is left; it goes when it ends."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
 
 
 def run_with_progress(
@@ -44,14 +60,6 @@ def run_with_progress(
         ConfigError: a configuration turned out to be wrong when it was used.
     """
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from imbres_gym.cli.notes import first_use_note
     from imbres_gym.evaluation.runner import Stored, find_stored, run_tasks
@@ -63,8 +71,7 @@ def run_with_progress(
         console.print(f"{len(stored.results)} of {len(tasks)} {label} are finished already")
     if note := first_use_note():
         console.print(note)
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console, label) as progress:
         bar = progress.add_task(label, total=len(tasks), completed=len(stored.results))
 
         def on_finished(outcome: EpisodeResult | EpisodeFailure) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imbres_gym.cli.errors import clear_errors, resume_command
+from imbres_gym.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,14 +84,6 @@ def _train_own(plan: OwnTrainer, place: Scenario, steps: int, out: Path, resume:
 def _train(run: TrainingRun, steps: int, workers: int, resume: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from imbres_gym.cli.notes import first_use_note
     from imbres_gym.training.trainer import Watcher, prepare, train
@@ -103,8 +96,7 @@ def _train(run: TrainingRun, steps: int, workers: int, resume: bool) -> None:
         console.print(f"going on after {start.steps} steps")
     if note := first_use_note():
         console.print(note)
-    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with progress_bar(console, "steps") as bars:
         segments = -(-steps // run.recipe.segment_steps)
         bar = bars.add_task("steps", total=segments * run.recipe.segment_steps, completed=start.steps)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from imbres_gym.evaluation import markdown
 from imbres_gym.evaluation.aggregate import AggregateRow, AggregateTable
 from imbres_gym.evaluation.statistics import Aggregate
 
@@ -58,8 +59,8 @@ def markdown_aggregate(table: AggregateTable) -> str:
     """The aggregate as a Markdown table with lines on how to read it."""
     columns = _columns(table)
     lines = [
-        _line(["agent", *(heading for heading, *_ in columns), "episodes"]),
-        _line(["---", *["---:"] * (len(columns) + 1)]),
+        markdown.row(["agent", *(heading for heading, *_ in columns), "episodes"]),
+        markdown.row(["---", *["---:"] * (len(columns) + 1)]),
     ]
     for row in table.rows:
         cells = []
@@ -67,7 +68,7 @@ def markdown_aggregate(table: AggregateTable) -> str:
             point, interval = _text(value(row), scale, digits)
             cells.append(f"{point} ({interval})" if interval else point)
         episodes = f"{row.episodes} ({row.missing} missing)" if row.missing else str(row.episodes)
-        lines.append(_line([row.agent, *cells, episodes]))
+        lines.append(markdown.row([row.agent, *cells, episodes]))
     note = (
         f"{len(table.scenarios)} scenarios together. Containers relative to another agent's: inter-quartile mean over "
         "the episodes that both have of a scenario and seed. Violations: means. P: probability that a run is better "
@@ -94,7 +95,3 @@ def _text(value: Aggregate | None, scale: float, digits: int) -> tuple[str, str]
         return "-", ""
     point, low, high = (f"{number * scale:.{digits}f}" for number in (value.value, value.low, value.high))
     return point, f"{low}-{high}" if value.low != value.high else ""
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -13,7 +13,7 @@ from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.figures import write_figures
 from imbres_gym.evaluation.report import Row, markdown_table, summarise, write_summary
 from imbres_gym.evaluation.runner import EpisodeFailure
-from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.storage import require_writable, write_atomically
 from imbres_gym.evaluation.tensorboard import write_logs
 
 
@@ -43,15 +43,8 @@ def prepare_folder(folder: Path, resume: bool) -> None:
     Raises:
         ConfigError: it cannot be written to; or it has episodes, and the comparison is not to be resumed.
     """
-    episodes = folder / "episodes"
-    try:
-        episodes.mkdir(parents=True, exist_ok=True)
-        probe = episodes / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror})") from None
-    if not resume and any(episodes.glob("*.npz")):
+    require_writable(folder, "episodes")
+    if not resume and any((folder / "episodes").glob("*.npz")):
         raise ConfigError(f"--out {folder}: has episodes already; add --resume to go on, or choose another folder")
 
 

@@ -107,8 +107,9 @@ class Experiment(StrictModel):
         Raises:
             ConfigError: an unknown or invalid scenario or agent.
         """
+        configs = {agent: load_agent_config(agent) for agent in self.agents}
         return [
-            EpisodeTask(name, scenario, agent, tuned.get((name, agent)) or load_agent_config(agent), seed, self.warmup)
+            EpisodeTask(name, scenario, agent, tuned.get((name, agent), configs[agent]), seed, self.warmup)
             for name in self.scenarios
             for scenario in [load_scenario(name, duration=self.duration)]
             for agent in self.agents

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imbres_gym import __version__
+from imbres_gym.evaluation import markdown
 from imbres_gym.evaluation.aggregate import ORACLE, AggregateTable
 from imbres_gym.evaluation.aggregate_report import aggregate_data
 from imbres_gym.evaluation.episode import EpisodeResult
@@ -197,13 +198,13 @@ def markdown_table(rows: Sequence[Row]) -> str:
     wanted = len({seed for row in rows for seed in row.seeds})
     ratio = ["containers / oracle"] if judged else []
     header = ["scenario", "SLA ms", "agent", *_COLUMNS.values(), *ratio, "seeds"]
-    lines = [_markdown_row(header), _markdown_row(["---", "---:", "---", *["---:"] * (len(header) - 3)])]
+    lines = [markdown.row(header), markdown.row(["---", "---:", "---", *["---:"] * (len(header) - 3)])]
     for row in rows:
         values = [f"{format_mean(n, row.metrics[n])} {format_spread(n, row.metrics[n])}".strip() for n in _COLUMNS]
         if judged:
             values.append(_ratio_text(row.containers_to_oracle, " "))
         seeds = str(len(row.seeds)) + (f" of {wanted}" if len(row.seeds) < wanted else "")
-        lines.append(_markdown_row([row.scenario, f"{row.sla_ms:g}", row.agent, *values, seeds]))
+        lines.append(markdown.row([row.scenario, f"{row.sla_ms:g}", row.agent, *values, seeds]))
     note = (
         "Mean over seeds of the settled part of each episode, ± half of the 95 % Student t-interval (the longer side "
         "where it is cut off at the smallest or largest possible value). Windows > SLA: share of 60 s windows whose "
@@ -219,7 +220,3 @@ def _ratio_text(ratio: Estimate | None, between: str) -> str:
         return "-"
     half = max(ratio.high - ratio.mean, ratio.mean - ratio.low)
     return f"{ratio.mean:.2f}" + (f"{between}± {half:.2f}" if half else "")
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

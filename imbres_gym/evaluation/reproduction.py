@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from imbres_gym.evaluation.aggregate import ORACLE, relative_containers, runs_by_agent, violations
 from imbres_gym.evaluation.bars import bar_panels
 from imbres_gym.evaluation.comparison import write_outputs
 from imbres_gym.evaluation.episode import EpisodeResult
@@ -16,14 +14,11 @@ from imbres_gym.evaluation.experiment import Experiment
 from imbres_gym.evaluation.markdown import table
 from imbres_gym.evaluation.report import Row, format_mean, format_spread
 from imbres_gym.evaluation.runner import EpisodeFailure
-from imbres_gym.evaluation.statistics import Aggregate, Estimate, pooled_mean, stratified_bootstrap
+from imbres_gym.evaluation.statistics import Aggregate, Estimate, Floats, pooled_mean, stratified_bootstrap
 from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Tuned, tune, tuning_table
 from imbres_gym.scenario import load_scenario
-
-ORACLE = "oracle"
-"""Name of the agent that all others are also given as a ratio to."""
 
 Run = Callable[[str, Sequence[EpisodeTask]], tuple[list[EpisodeResult], list[EpisodeFailure]]]
 """Runs the episodes of one part ("tuning", "evaluation"); see `imbres_gym.evaluation.runner.run_tasks`."""
@@ -159,33 +154,17 @@ def _of(results: Sequence[EpisodeResult], application: str) -> list[EpisodeResul
     return [result for result in results if result.scenario.split("/")[0] == application]
 
 
-def _paired(results: Sequence[EpisodeResult], ours: str, theirs: str, metric: str) -> list[NDArray[np.float64]]:
-    """Per scenario the pairs (n, 2) of a settled metric on the seeds that both agents have."""
-    values = {(r.scenario, r.agent, r.seed): r.metrics["settled"][metric] for r in results}
-    scenarios = list(dict.fromkeys(result.scenario for result in results))
-    strata = []
-    for scenario in scenarios:
-        seeds = sorted(seed for name, agent, seed in values if (name, agent) == (scenario, ours))
-        pairs = [
-            (values[scenario, ours, seed], values[scenario, theirs, seed])
-            for seed in seeds
-            if (scenario, theirs, seed) in values
-        ]
-        if pairs:
-            strata.append(np.array(pairs))
-    return strata
-
-
 def saving(results: Sequence[EpisodeResult], ours: str, *theirs: str) -> Aggregate | None:
     """Share of containers that `ours` saves: mean of 1 - ours / theirs over scenarios, seeds and rivals.
 
     The interval resamples the seeds within each scenario. None if no seed has both.
     """
-    pairs = [pair for rival in theirs for pair in _paired(results, ours, rival, "containers")]
-    return _mean([1.0 - pair[:, 0] / pair[:, 1] for pair in pairs])
+    agents = runs_by_agent(results)
+    ratios = [relative_containers(agents.get(ours, {}), agents.get(rival, {})) for rival in theirs]
+    return _mean([1.0 - ratio for per_rival in ratios for ratio in per_rival])
 
 
-def _mean(strata: Sequence[NDArray[np.float64]]) -> Aggregate | None:
+def _mean(strata: Sequence[Floats]) -> Aggregate | None:
     return stratified_bootstrap(strata, pooled_mean) if strata else None
 
 
@@ -197,10 +176,9 @@ def _oracle_table(experiment: Experiment, results: Sequence[EpisodeResult]) -> s
     lines = []
     for agent in experiment.agents:
         cells = []
-        for part in (list(results), *(_of(results, name) for name in applications)):
-            cells.append(
-                _ratio(_mean([pair[:, 0] / pair[:, 1] for pair in _paired(part, agent, ORACLE, "containers")]))
-            )
+        for part in (results, *(_of(results, name) for name in applications)):
+            agents = runs_by_agent(part)
+            cells.append(_ratio(_mean(relative_containers(agents.get(agent, {}), agents.get(ORACLE, {})))))
         lines.append([agent, *cells])
     return table(["containers / oracle's", "here", *applications], lines)
 
@@ -212,10 +190,8 @@ def _violations(experiment: Experiment, outcome: Outcome, rows: Sequence[Row]) -
     for scenario in experiment.scenarios:
         found = [by_name.get((scenario, agent)) for agent in experiment.agents]
         lines.append([scenario, *(_share(row.metrics["sla_violation"]) if row else "-" for row in found)])
-    means = [
-        _mean([pair[:, 0] for pair in _paired(outcome.results, agent, agent, "sla_violation")])
-        for agent in experiment.agents
-    ]
+    agents = runs_by_agent(outcome.results)
+    means = [_mean(violations(agents.get(agent, {}))) for agent in experiment.agents]
     lines.append(["**mean**", *map(_share, means)])
     lines.append(["the paper", *(_claim(claims.get(agent)) for agent in experiment.agents)])
     return "\n".join(

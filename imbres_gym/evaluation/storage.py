@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.metrics import METRICS
 from imbres_gym.evaluation.task import EpisodeTask
@@ -21,6 +22,25 @@ _ARRAY_FIELDS = ("series", "windows", "quantiles_ms")
 
 class CannotWrite(OSError):
     """A file could not be written: the disk is full, the folder was made read-only or is gone."""
+
+
+def require_writable(folder: Path, inside: str = "") -> None:
+    """Say now, and not after minutes of work, that nothing could be written.
+
+    Args:
+        folder: of `--out`.
+        inside: folder in it that is tried.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    probe = folder / inside / ".writable"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); choose another folder") from None
 
 
 def episode_path(folder: Path, task: EpisodeTask) -> Path:

@@ -126,6 +126,7 @@ class EventCluster:
             episode.wanted = replicas.copy()
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
+                return
         self._route()
 
     def inject(self, anomaly: NDArray[np.float64] | None) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from imbres_gym.cli.progress import run_with_progress
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.executor import Executor, ProcessExecutor, WorkerLost, use_one_thread
 from imbres_gym.evaluation.report import format_mean, format_spread
-from imbres_gym.evaluation.runner import EpisodeFailure, find_stored, run_tasks
 from imbres_gym.evaluation.statistics import Estimate, mean_interval
 from imbres_gym.evaluation.storage import write_atomically
 from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask
@@ -39,19 +39,8 @@ def run_episodes(tasks: Sequence[EpisodeTask], folder: Path, executor: Executor)
         SystemExit: an episode failed; its traceback is in `folder/failures`.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    stored = find_stored(folder, tasks).results
-    console = Console(highlight=False)
-    columns = (TextColumn(folder.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("episodes", total=len(tasks), completed=len(stored))
-
-        def on_finished(outcome: EpisodeResult | EpisodeFailure) -> None:
-            console.print(_line(outcome), markup=False, soft_wrap=True)
-            progress.advance(bar)
-
-        results, failures = run_tasks(tasks, folder, executor, on_finished, stored)
+    results, failures = run_with_progress(Console(highlight=False), tasks, folder, executor, label=folder.name)
     if failures:
         raise SystemExit(f"{len(failures)} episodes failed; see {folder / 'failures'}")
     return results
@@ -74,16 +63,6 @@ def measure_episodes(
         measured[index] = outcome
         print(f"{tasks[index].title}: {len(measured)} of {len(tasks)} done", flush=True)
     return [measured[index] for index in sorted(measured)]
-
-
-def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
-    if isinstance(outcome, EpisodeFailure):
-        return f"failed: {outcome.title}: {outcome.message}"
-    settled = outcome.metrics["settled"]
-    return (
-        f"{outcome.scenario} {outcome.agent} seed {outcome.seed}: {settled['containers']:.1f} containers, "
-        f"p95 {settled['p95_ms']:.0f} ms, {settled['sla_violation']:.0%} of windows violated, {outcome.wall_s:.1f} s"
-    )
 
 
 def run_from_command_line(description: str | None, folder: str, experiment: Callable[[Path, Executor], str]) -> None:
