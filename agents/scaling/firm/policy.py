@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.bundle import load_bundle
+from agents.bundle import Bundle, load_bundle
 from agents.network import Network
 from agents.scaling.clock import IntervalClock
 from agents.scaling.firm.localisation import Localiser
-from agents.scaling.firm.resizing import STATE_SIZE, resized, slo_maintenance, states
+from agents.scaling.firm.resizing import SERVED, STATE_SIZE, Served, resized, slo_maintenance, states
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
@@ -21,8 +21,8 @@ class FirmScaling:
     """FIRM (OSDI '20) on container counts; a decision at the end of every scaling interval.
 
     The support vector machine flags critical microservices from the traces of the interval, and the actor resizes all
-    that are flagged. FIRM leaves open who gives back what is too much; here, as long as the SLA holds, the actor is
-    asked about the others too, but may only take containers away from them.
+    that are flagged. FIRM leaves open who gives back what is too much; here the actor is asked about the others too,
+    but may only take containers away from them, and only where the requests that they serve meet the SLA.
 
     It needs traces: an agent's file sets `trace_sampling`.
 
@@ -37,6 +37,7 @@ class FirmScaling:
         self._bundle = load_bundle(bundle)
         self._localiser = Localiser.from_arrays(self._bundle.arrays)
         self._actor = _actor(self._bundle.networks.get("actor"))
+        self._served = _served(self._bundle)
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Start with the initial counts.
@@ -60,14 +61,22 @@ class FirmScaling:
         rps = float(observation["workload_rps"].sum())
         if rps > 0.0 and not observation["critical_path"].any():
             warnings.warn("FIRM sees no traces, so nothing is critical; set trace_sampling", stacklevel=2)
-        actions = self._actor.forward(states(observation, self._previous_rps, self._info))[:, 0]
+        seen = states(observation, self._previous_rps, self._info, self._served)
+        actions = self._actor.forward(seen)[:, 0]
         self._previous_rps = rps
         chosen = self._localiser.critical(observation["critical_path"])
-        if slo_maintenance(observation) >= 1.0:
-            chosen |= actions < 0.0
+        chosen |= (actions < 0.0) & (slo_maintenance(observation, self._served) >= 1.0)
         bounds = (self._info.min_replicas, self._info.max_replicas)
         wanted = np.asarray(observation["wanted"], np.int64)
         self._wanted = np.where(chosen, resized(wanted, actions, bounds), wanted)
+
+
+def _served(bundle: Bundle) -> Served:
+    shape = (len(bundle.microservices), len(bundle.classes))
+    served = bundle.arrays.get(SERVED)
+    if served is None or served.shape != shape:
+        raise ConfigError(f"bundle: it has no array {SERVED!r} of shape {shape}; train it again")
+    return served.astype(bool)
 
 
 def _actor(network: Network | None) -> Network:

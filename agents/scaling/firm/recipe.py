@@ -14,6 +14,7 @@ import numpy as np
 from agents.bundle import Bundle, save_bundle
 from agents.scaling.firm.anomalies import Samples, collect_samples
 from agents.scaling.firm.ddpg import Learnt
+from agents.scaling.firm.resizing import SERVED, served_classes
 from agents.scaling.firm.svm import Quality, train_svm
 from agents.scaling.firm.task import Score, Units
 from agents.scaling.firm.training import FIRST_SEED, STEPS, TRANSITIONS, CurvePoint, Trained, train_actor
@@ -77,7 +78,7 @@ def train_firm(
         steps=trained.best.transitions // len(microservices),
         metrics=_metrics(trained, quality),
         networks={"actor": trained.learnt.actor, "critic": trained.learnt.critic},
-        arrays=localiser.arrays(),
+        arrays={**localiser.arrays(), SERVED: served_classes(scenario.application).astype(np.float64)},
     )
     save_bundle(bundle, folder / f"firm-{application}.zip")
     write_atomically(folder / f"firm-{application}-curve.csv", curve_csv(trained).encode())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.network import Network, Normalisation
-from agents.scaling.firm.resizing import resized, rewards, states
+from agents.scaling.firm.resizing import resized, rewards, served_classes, states
 from agents.scaling.firm.scenes import random_scene
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
@@ -51,9 +51,11 @@ class ResizingTask:
     def __init__(self, application: str, steps: int) -> None:
         self._application = application
         self._duration_s = (steps + 1) * STEP_S  # the first interval passes before the first decision
+        scenario = random_scene(application, 0, self._duration_s)
+        self._served = served_classes(scenario.application)
         self._env: Any = gym.make(
             "envs:imbres_gym/Scaling-v0",
-            scenario=random_scene(application, 0, self._duration_s),
+            scenario=scenario,
             load="agents.load.balanced:BalancedLoad",
             connections="agents.connections.random_k:RandomConnections",
             disable_env_checker=True,
@@ -80,14 +82,15 @@ class ResizingTask:
         wanted = resized(self._observation["wanted"], actions, (info.min_replicas, info.max_replicas))
         self._observation, _, _, over, _ = self._env.step(wanted)
         latency_ms = float(self._observation["window_p95_ms"].max())
-        return Transition(self._see(), rewards(self._observation), over, int(wanted.sum()), latency_ms > info.sla_ms)
+        paid = rewards(self._observation, self._served)
+        return Transition(self._see(), paid, over, int(wanted.sum()), latency_ms > info.sla_ms)
 
     def close(self) -> None:
         """Release the cluster."""
         self._env.close()
 
     def _see(self) -> NDArray[np.float32]:
-        seen = states(self._observation, self._previous_rps, self.info)
+        seen = states(self._observation, self._previous_rps, self.info, self._served)
         self._previous_rps = float(self._observation["workload_rps"].sum())
         return seen
 

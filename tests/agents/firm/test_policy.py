@@ -13,6 +13,7 @@ from agents.bundle import Bundle, save_bundle
 from agents.network import Network
 from agents.scaling.firm.localisation import Localiser
 from agents.scaling.firm.policy import FirmScaling
+from agents.scaling.firm.resizing import SERVED
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
@@ -53,7 +54,7 @@ def bundle(info: ClusterInfo) -> Bundle:
         hosts=len(info.hosts),
         classes=info.classes,
         networks={"actor": actor()},
-        arrays=threshold().arrays(),
+        arrays={**threshold().arrays(), SERVED: np.ones((2, 1))},
     )
 
 
@@ -96,6 +97,15 @@ def test_who_is_resized(
     policy.reset(info, seed=0)
     # tanh(4) = 0.9993: 10 (1 +- 0.49966), rounded.
     assert policy.scale(minute(info, p95_ms, ri, cpu)).tolist() == expected
+
+
+def test_who_does_not_serve_the_slow_class_may_shrink(bundle: Bundle, tmp_path: Path) -> None:
+    info = make_info(classes=("a", "b"), initial_replicas=np.array([10, 10]))
+    served = np.array([[1.0, 1.0], [1.0, 0.0]])
+    policy = made(replace(bundle, classes=info.classes, arrays={**threshold().arrays(), SERVED: served}), tmp_path)
+    policy.reset(info, seed=0)
+    slow_b = {**minute(info, 50.0, (-0.5, -0.5), (0.1, 0.1)), "window_p95_ms": np.array([50.0, 200.0], np.float32)}
+    assert policy.scale(slow_b).tolist() == [10, 5]
 
 
 def test_decisions_fall_at_the_end_of_scaling_intervals(info: ClusterInfo, bundle: Bundle, tmp_path: Path) -> None:
