@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,13 @@ def oracle(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Searches that run at once.  [default: the number of cores]")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="A record (name or file) to begin at where it is feasible, say of the same scenario with a stricter "
+            "SLA: quicker than from nothing."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep records of the same scenario and version.")] = False,
 ) -> None:
     """Search the simulator for the fewest containers that meet the SLA, with ideal load shares.
@@ -36,22 +44,26 @@ def oracle(
         from imbres_gym.evaluation.executor import use_one_thread
 
         use_one_thread()
-        from imbres_gym.artifacts import scenario_label
+        from imbres_gym.artifacts import find_artifact, scenario_label
         from imbres_gym.config import config_root
         from imbres_gym.evaluation.storage import require_writable
+        from imbres_gym.oracle.record import load_record
         from imbres_gym.oracle.truth import require_constant
         from imbres_gym.scenario import load_scenario
 
         folder = out or config_root() / "oracles"
+        begin = None if start is None else load_record(find_artifact("oracle", start))
         targets: dict[Path, Scenario] = {}
         for name in scenarios:
             scenario = load_scenario(name)
             require_constant(scenario)
+            if begin is not None:
+                begin.require_shape(scenario)
             path = folder / f"{scenario_label(scenario.name)}.json"
             if not (resume and _is_current(path, scenario)):
                 targets[path] = scenario
         require_writable(folder)
-        failed = _search_all(targets, workers)
+        failed = _search_all(targets, workers, begin)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -71,7 +83,7 @@ def _is_current(path: Path, scenario: Scenario) -> bool:
     return not reason
 
 
-def _search_all(targets: dict[Path, Scenario], workers: int | None) -> bool:
+def _search_all(targets: dict[Path, Scenario], workers: int | None, start: OracleRecord | None) -> bool:
     """Search every scenario and write its record; says whether any search failed."""
     from rich.console import Console
 
@@ -85,7 +97,7 @@ def _search_all(targets: dict[Path, Scenario], workers: int | None) -> bool:
         console.print(note)
     paths, failed = list(targets), False
     with console.status(f"searching {len(paths)} scenarios"):
-        for index, outcome in make_executor(workers, None).run(attempt, list(targets.values())):
+        for index, outcome in make_executor(workers, None).run(partial(attempt, start=start), list(targets.values())):
             console.print(_line(paths[index], outcome), soft_wrap=True, markup=False)
             if isinstance(outcome, OracleRecord):
                 save_record(outcome, paths[index])

@@ -56,6 +56,19 @@ class OracleRecord(StrictModel):
             self.connections,
         )
 
+    def require_shape(self, scenario: Scenario) -> None:
+        """Refuse a scenario of other microservices or another number of hosts.
+
+        Raises:
+            ConfigError: says what differs.
+        """
+        names = scenario.application.microservice_names
+        if set(names) != self.replicas.keys() or any(len(row) != scenario.hosts.count for row in self.weights.values()):
+            raise ConfigError(
+                f"oracle: the record of {self.scenario} has other microservices or hosts than {scenario.name}; "
+                "give one of the same application and cluster"
+            )
+
     def outdated(self, scenario: Scenario) -> str:
         """Why the record is not for this scenario and this package; empty if it is."""
         if self.scenario_hash != oracle_hash(scenario):

@@ -33,25 +33,25 @@ class SearchFailure:
     details: str
 
 
-def attempt(scenario: Scenario) -> OracleRecord | SearchFailure:
+def attempt(scenario: Scenario, start: OracleRecord | None = None) -> OracleRecord | SearchFailure:
     """Search one scenario; whatever goes wrong becomes a value, so that other searches go on."""
     try:
-        return find_oracle(scenario)
+        return find_oracle(scenario, start)
     except ConfigError as error:
         return SearchFailure(scenario.name, str(error), "")
     except Exception as error:
         return SearchFailure(scenario.name, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def find_oracle(scenario: Scenario) -> OracleRecord:
-    """Search the least containers of a scenario.
+def find_oracle(scenario: Scenario, start: OracleRecord | None = None) -> OracleRecord:
+    """Search the least containers of a scenario, from the allocation of `start` as in `search`.
 
     Raises:
         ConfigError: it changes with time, or nothing meets its SLA.
     """
     require_constant(scenario)
     simulator = Simulator(scenario)
-    allocation = search(simulator)
+    allocation = search(simulator, None if start is None else start.allocation())
     p95_ms = simulator.window_p95_ms(allocation, CHECK)
     estimate = mean_interval(p95_ms.tolist())
     names = scenario.application.microservice_names

@@ -37,14 +37,21 @@ CONNECTIONS = ("agents.connections.full:FullConnections", "agents.connections.fe
 """Connection schemes that are tried: both carry the shares exactly."""
 
 
-def search(simulator: Simulator) -> Allocation:
+def search(simulator: Simulator, start: Allocation | None = None) -> Allocation:
     """The allocation with the fewest containers that was found feasible.
+
+    Args:
+        simulator: of the scenario.
+        start: one that is known to be good, say of the same scenario with a stricter SLA; if it is feasible here, the
+            fine part of the search begins there and the coarse part is left out.
 
     Raises:
         ConfigError: no allocation inside the scenario's limits meets the SLA.
     """
-    allocation = _with_best_shares(simulator, scale_together(simulator))
-    allocation = descend(simulator, allocation)
+    if start is not None and feasible(simulator, start):
+        allocation = start
+    else:
+        allocation = descend(simulator, _with_best_shares(simulator, scale_together(simulator)))
     allocation = descend(simulator, _with_best_shares(simulator, allocation), batch=0.0)
     return _until_checked(simulator, allocation)
 

@@ -134,6 +134,14 @@ def test_the_command_writes_a_record_once(scenario_file: Path, tmp_path: Path) -
     assert np.all(record.allocation().replicas >= 1)
 
 
+def test_the_command_refuses_a_start_of_another_application(scenario_file: Path, tmp_path: Path) -> None:
+    words = ["oracle", str(scenario_file), "--out", str(tmp_path / "out"), "--start", "hotel-reservation/high-strict"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "hotel-reservation/high-strict has other microservices or hosts than" in " ".join(result.output.split())
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
 def test_the_command_refuses_what_changes_with_time(scenario_file: Path, tmp_path: Path) -> None:
     text = scenario_file.read_text()
     scenario_file.write_text(text.replace("{kind: constant, levels", "{kind: moving, levels"))

@@ -35,6 +35,20 @@ def test_the_result_meets_the_sla_and_no_container_can_go(scenario_file: Path) -
         assert not (feasible(simulator, smaller) and meets_sla(simulator, simulator.window_p95_ms(smaller, CHECK)))
 
 
+def test_from_a_record_of_a_stricter_sla_it_is_quicker_and_no_worse(scenario_file: Path) -> None:
+    strict = find_oracle(load_scenario(scenario_file))
+    slack = find_oracle(load_scenario(scenario_file, sla_ms=400.0), strict)
+    assert slack.containers <= strict.containers
+    assert slack.simulated_s < strict.simulated_s
+
+
+def test_a_start_that_does_not_suffice_is_left(scenario_file: Path) -> None:
+    scenario = load_scenario(scenario_file)
+    found = find_oracle(scenario)
+    poor = found.model_copy(update={"replicas": {"front": 1, "back": 1}})
+    assert find_oracle(scenario, poor).replicas == found.replicas
+
+
 def test_measurements_repeat_and_do_not_depend_on_what_was_measured_before(scenario_file: Path) -> None:
     scenario = load_scenario(scenario_file)
     connections = "agents.connections.full:FullConnections"
