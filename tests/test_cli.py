@@ -21,8 +21,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from imbres_gym.cli import app
+from imbres_gym.cli.dashboard import sparkline
 from imbres_gym.cli.errors import clear_errors
-from imbres_gym.cli.run import sparkline
 from imbres_gym.evaluation.executor import ClusterLost
 from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT, METRICS
 

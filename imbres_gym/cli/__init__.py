@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `reproduce`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `reproduce`, `replay`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -14,6 +14,7 @@ from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
+from imbres_gym.cli.replay import replay
 from imbres_gym.cli.reproduce import reproduce
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
@@ -33,6 +34,7 @@ app.command("list")(list_everything)
 app.command()(show)
 app.command()(oracle)
 app.command()(reproduce)
+app.command()(replay)
 app.command()(train)
 
 

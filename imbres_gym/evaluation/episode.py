@@ -17,6 +17,7 @@ from imbres_gym.evaluation.metrics import Recording, cut_windows, episode_metric
 from imbres_gym.evaluation.recorder import Interval, Recorder
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.scenario import load_scenario
+from imbres_gym.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ class EpisodeResult:
     wall_s: float
 
 
-def run_episode(task: EpisodeTask, on_interval: Callable[[Interval], None] | None = None) -> EpisodeResult:
+def run_episode(
+    task: EpisodeTask,
+    on_interval: Callable[[Interval], None] | None = None,
+    on_action: Callable[[Any, Telemetry], None] | None = None,
+) -> EpisodeResult:
     """Run one episode from its seed to its end.
 
     Args:
         task: which one.
         on_interval: called after every control interval, for live progress.
+        on_action: called with every action and what was measured after it, to record them.
 
     Raises:
         ConfigError: the agent cannot be built.
@@ -81,7 +87,7 @@ def run_episode(task: EpisodeTask, on_interval: Callable[[Interval], None] | Non
         with _blaming(task):
             agent = make_agent(task.agent, cluster_info, task.seed, task.scenario)
         recorder = Recorder(task.scenario)
-        _play(env, agent, task.seed, recorder, on_interval)
+        _play(env, agent, task.seed, recorder, on_interval, on_action)
     finally:
         env.close()
     return _judge(task, recorder, tuple(cluster_info.microservices), started)
@@ -98,7 +104,12 @@ def _blaming(task: EpisodeTask) -> Iterator[None]:
 
 
 def _play(
-    env: Any, agent: Agent, seed: int, recorder: Recorder, on_interval: Callable[[Interval], None] | None
+    env: Any,
+    agent: Agent,
+    seed: int,
+    recorder: Recorder,
+    on_interval: Callable[[Interval], None] | None,
+    on_action: Callable[[Any, Telemetry], None] | None,
 ) -> None:
     """Let the agent act until the episode ends; only `predict` is timed."""
     observation, _ = env.reset(seed=seed)
@@ -110,6 +121,8 @@ def _play(
         decision_ms = {"total": (time.perf_counter() - before) * 1000.0}
         tiers: dict[str, float] = getattr(agent, "decision_ms", {})
         observation, reward, terminated, truncated, info = env.step(action)
+        if on_action is not None:
+            on_action(action, info["telemetry"])
         interval = recorder.add(info, float(reward), {**tiers, **decision_ms})
         if on_interval is not None:
             on_interval(interval)
