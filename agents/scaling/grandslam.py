@@ -16,7 +16,7 @@ class GrandSlamScaling(WeightedTargetScaling):
     """Targets in proportion to the mean own latency over the profiled loads.
 
     Args:
-        profile: see `ProfiledScaling`.
+        profile, headroom: see `ProfiledScaling`.
     """
 
     def _weights(self, statistics: OfflineStatistics) -> NDArray[np.float64]:

@@ -28,10 +28,18 @@ class ProfiledScaling(ABC):
 
     Args:
         profile: what `imbres-gym profile` has measured: a path, or a name in `configs/profiles/`.
+        headroom: the workload that is planned for, as a multiple of the measured one, > 0. The papers have none; an
+            operator whose SLA breaks would give some.
+
+    Raises:
+        ConfigError: `headroom` is not > 0.
     """
 
-    def __init__(self, *, profile: str) -> None:
+    def __init__(self, *, profile: str, headroom: float = 1.0) -> None:
+        if not headroom > 0.0:
+            raise ConfigError(f"headroom: {headroom} must be > 0")
         self._reference = profile
+        self._headroom = headroom
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Read the profile and start with the initial counts.
@@ -60,7 +68,7 @@ class ProfiledScaling(ABC):
             rates = np.stack(self._workload).astype(np.float64).mean(axis=0)
             self._workload.clear()
             if rates.sum() > 0.0:
-                counts = self._plan(observation, rates)
+                counts = self._plan(observation, rates * self._headroom)
                 wanted = [counts.get(name, self._info.min_replicas) for name in self._info.microservices]
                 self._wanted = np.clip(np.array(wanted, np.int64), self._info.min_replicas, self._info.max_replicas)
         return self._wanted.copy()

@@ -20,7 +20,7 @@ class RhythmScaling(WeightedTargetScaling):
     """Targets in proportion to P V rho, from the profiled loads; rho is that of the request class.
 
     Args:
-        profile: see `ProfiledScaling`.
+        profile, headroom: see `ProfiledScaling`.
     """
 
     def _weights(self, statistics: OfflineStatistics) -> NDArray[np.float64]:

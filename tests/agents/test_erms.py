@@ -241,6 +241,14 @@ def test_without_requests_nothing_changes(policy: type[ProfiledScaling], profile
     assert decide(policy(profile=profile_file), 0.0).tolist() == [4, 4]
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_headroom_plans_for_a_multiple_of_the_workload(policy: type[ProfiledScaling], profile_file: str) -> None:
+    planned = decide(policy(profile=profile_file, headroom=2.0), 100.0)
+    assert planned.tolist() == decide(policy(profile=profile_file), 200.0).tolist()
+    with pytest.raises(ConfigError, match="headroom: 0 must be > 0"):
+        policy(profile=profile_file, headroom=0)
+
+
 def test_only_erms_knows_interference(profile_file: str) -> None:
     for policy in POLICIES:
         low, high = (decide(policy(profile=profile_file), 300.0, interference).sum() for interference in (0.1, 0.7))

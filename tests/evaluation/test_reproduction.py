@@ -10,6 +10,8 @@ import evaluation_fakes
 import pytest
 import yaml
 
+from imbres_gym.agent import make_agent
+from imbres_gym.cluster import make_cluster
 from imbres_gym.config import ConfigError, config_root
 from imbres_gym.evaluation.episode import EpisodeResult, run_episode
 from imbres_gym.evaluation.experiment import Experiment, load_experiment
@@ -154,3 +156,16 @@ def test_mistakes_are_named(change: dict[str, object], message: str, tmp_path: P
     path.write_text(yaml.safe_dump({**data, **change}))
     with pytest.raises(ConfigError, match=message):
         load_experiment(path)
+
+
+@pytest.mark.parametrize("name", ["headline", "headroom"])
+def test_shipped_experiments_can_be_run(name: str, episode: EpisodeResult, tmp_path: Path) -> None:
+    """Every knob is an option that its agent takes, and the report is written without claims of the paper, too."""
+    experiment = load_experiment(name).quickened()
+    run = Runner(episode, {})
+    outcome = run_experiment(experiment, run)
+    scenario = load_scenario(experiment.scenarios[-1])
+    info = make_cluster(scenario).info
+    for config in [task.agent for task in run.tasks["tuning"]]:
+        make_agent(config, info, 0, scenario)
+    assert write_reproduction(experiment, outcome, tmp_path).report.stat().st_size > 0

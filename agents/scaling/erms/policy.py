@@ -29,7 +29,7 @@ class ErmsScaling(ProfiledScaling):
     hosts. The entry microservice is treated like the others, while the artifact leaves it out and fixes its count.
 
     Args:
-        profile: see `ProfiledScaling`.
+        profile, headroom: see `ProfiledScaling`.
         priorities: whether request classes that share a microservice are taken to be served by priority. Erms
             enforces priorities in the network (tc); in this simulator containers serve all classes alike, so by default
             Erms plans for that, as it does on a cluster without enforcement. With priorities it plans fewer
@@ -37,8 +37,10 @@ class ErmsScaling(ProfiledScaling):
         placement: whether Erms says where containers go; if not, the Kubernetes scheduler does.
     """
 
-    def __init__(self, *, profile: str, priorities: bool = False, placement: bool = True) -> None:
-        super().__init__(profile=profile)
+    def __init__(
+        self, *, profile: str, headroom: float = 1.0, priorities: bool = False, placement: bool = True
+    ) -> None:
+        super().__init__(profile=profile, headroom=headroom)
         self._count = containers_prioritised if priorities else containers_shared
         self._places = placement
 
