@@ -4,8 +4,8 @@
 Run from a checkout: `python scripts/derive_alibaba_statistics.py --graphs FILE --branching DIR --machines FILE`.
 
 - `--graphs`: DGG's sample of real call graphs (github.com/dufanrong/DGG, sample_data/real_call_graph_renamed), 84,030
-  graphs of 2,014 services of cluster-trace-microservices-v2022, as one .tar.gz of JSON files. `num` in a file is how many
-  requests had that graph.
+  graphs of 2,014 services of cluster-trace-microservices-v2022, as one .tar.gz of JSON files. `num` in a file is how
+  many requests had that graph.
 - `--branching`: AE/graphGenerator of Erms (github.com/Cloud-and-Distributed-Systems/Erms): calls by depth.
 - `--machines`: CSV without header of cluster-trace-v2018 machine_usage: machine, time [s], CPU [%], ...
 
@@ -154,10 +154,11 @@ def union_of(graphs: list[dict[str, Any]]) -> tuple[int, list[float]]:
 def shares_of_bins(chances: list[float]) -> NDArray[np.float64]:
     """Share of chances in each of `LARGE_PROBABILITY_BINS` bins from 0 to 1."""
     counts: NDArray[np.int64] = np.histogram(np.minimum(chances, 1.0), LARGE_PROBABILITY_BINS, (0.0, 1.0))[0]
-    return counts / counts.sum()
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
-def histogram(counts: Counter[int]) -> list[list[float]]:
+def histogram(counts: dict[int, float]) -> list[list[float]]:
     """[value, share] pairs that sum to 1, without what is rarer than 1 in 10,000."""
     total = sum(counts.values())
     return [[value, round(count / total, 5)] for value, count in sorted(counts.items()) if count / total > 1e-4]
@@ -166,12 +167,12 @@ def histogram(counts: Counter[int]) -> list[list[float]]:
 def branching_statistics(folder: Path) -> dict[str, Any]:
     """Chance to call nothing, number of calls, and share of them that go to stores, by level (1 is the entry)."""
     leaf = {int(row["depth"]): float(row["percentage"]) for row in rows(folder / "leafDistribution.csv")}
-    calls: dict[int, Counter[int]] = defaultdict(Counter)
+    calls: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     chance: dict[tuple[str, str], float] = {}
     for row in rows(folder / "depthDistribution.csv"):
         calls[int(row["depth"])][min(int(row["num"]), MOST_CALLS)] += float(row["percentage"])
         chance[row["depth"], row["num"]] = float(row["percentage"])
-    by_kind: dict[int, Counter[str]] = defaultdict(Counter)
+    by_kind: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in rows(folder / "communicationParadigm.csv"):
         weight = chance.get((row["depth"], row["num"]), 0.0) * min(int(row["num"]), MOST_CALLS)
         by_kind[int(row["depth"])][row["rpc_type"]] += weight * float(row["percentage"])

@@ -17,30 +17,37 @@ from imbres_gym.scenario import Scenario
 APPLICATION, SCENARIO = "application.yaml", "scenario.yaml"
 
 
-def build_scenario(application: Mapping[str, Any], scenario: Mapping[str, Any]) -> Scenario:
-    """The scenario of two mappings, without files.
+def build_application(data: Mapping[str, Any]) -> Application:
+    """The application of its mapping.
 
     Raises:
-        ConfigError: they are not valid.
+        ConfigError: it is not valid.
     """
-    name = str(scenario.get("name", "scenario"))
-    built = validate(Application, dict(application), name)
-    return validate(Scenario, {**scenario, "application": built}, name)
+    return validate(Application, dict(data), str(data.get("name", "application")))
 
 
-def require_new(folder: Path) -> None:
+def build_scenario(application: Application, data: Mapping[str, Any]) -> Scenario:
+    """The scenario of its mapping.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    return validate(Scenario, {**data, "application": application}, str(data.get("name", "scenario")))
+
+
+def require_new(out: Path) -> None:
     """Refuse to write over a scenario.
 
     Raises:
         ConfigError: one is there.
     """
-    for name in (SCENARIO, APPLICATION):
-        if (folder / name).exists():
-            raise ConfigError(f"{folder / name} exists already; choose another --out, or delete it")
+    for path in [out] if _is_one_file(out) else [out / SCENARIO, out / APPLICATION]:
+        if path.exists():
+            raise ConfigError(f"{path} exists already; choose another --out, or delete it")
 
 
 def write_scenario(
-    folder: Path,
+    out: Path,
     application: Mapping[str, Any],
     scenario: Mapping[str, Any],
     heading: str,
@@ -49,10 +56,10 @@ def write_scenario(
     """Write a scenario and its application, and check that they are valid together.
 
     Args:
-        folder: is made if it does not exist.
+        out: folder, made if it does not exist; or, without series, a .yaml file that is to hold both.
         application: as in the file.
         scenario: as in the file, without the key `application`.
-        heading: comment at the top of both files, without the `#`.
+        heading: comment at the top, without the `#`.
         series: name of a recorded file -> its content; the scenario names them.
 
     Returns:
@@ -61,15 +68,20 @@ def write_scenario(
     Raises:
         ConfigError: one is there already, or they are not valid.
     """
-    require_new(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_new(out)
+    if _is_one_file(out):
+        build_scenario(build_application(application), scenario)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _dump(out, {**scenario, "application": dict(application)}, heading)
+        return out
+    out.mkdir(parents=True, exist_ok=True)
     for name, content in (series or {}).items():
-        (folder / name).write_text(content, encoding="utf-8")
-    located = {key: _located(folder, value) for key, value in scenario.items()}
-    build_scenario(application, located)
-    _dump(folder / APPLICATION, application, heading)
-    _dump(folder / SCENARIO, {"application": APPLICATION, **scenario}, heading)
-    return folder / SCENARIO
+        (out / name).write_text(content, encoding="utf-8")
+    located = {key: _located(out, value) for key, value in scenario.items()}
+    build_scenario(build_application(application), located)
+    _dump(out / APPLICATION, application, heading)
+    _dump(out / SCENARIO, {"application": APPLICATION, **scenario}, heading)
+    return out / SCENARIO
 
 
 def interference_csv(times_s: NDArray[np.float64], cpu: NDArray[np.float64]) -> str:
@@ -86,6 +98,10 @@ def interference_csv(times_s: NDArray[np.float64], cpu: NDArray[np.float64]) -> 
     for time, row in zip(times_s.tolist(), np.clip(cpu, 0.0, 1.0), strict=True):
         lines += [f"{time:g},{host},{u:.3f},{u:.3f},{u:.3f},{u:.3f}" for host, u in enumerate(row.tolist())]
     return "\n".join(lines) + "\n"
+
+
+def _is_one_file(out: Path) -> bool:
+    return out.suffix in {".yaml", ".yml"}
 
 
 def _located(folder: Path, value: Any) -> Any:

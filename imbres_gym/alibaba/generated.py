@@ -9,35 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.alibaba.files import build_scenario, write_scenario
+from imbres_gym.alibaba.files import build_application, build_scenario, write_scenario
 from imbres_gym.alibaba.generator import CORES, MEMORY_MB, GeneratedCluster
 from imbres_gym.alibaba.interference import moving_interference
+from imbres_gym.alibaba.latency import reachable_sla_ms
 from imbres_gym.alibaba.trees import Tree
+from imbres_gym.application import Application
 from imbres_gym.scenario import Scenario
 
 HOP_MS = 0.2
 """Overhead of a call between containers [ms]: estimate, as in Hotel Reservation."""
 CACHE_MS, DATABASE_MS = 0.41, 0.97
-"""Latency of a read [ms]: readmc_rt and readdb_rt of the example row in the README of cluster-trace-microservices-v2022."""
+"""Latency of a read [ms]: readmc_rt and readdb_rt of the example row in the README of
+cluster-trace-microservices-v2022."""
 LEAST_HOST_CORES = 96
 """Cores of a host: estimate, as the machines of cluster-trace-v2018."""
 SPARE_ROOM = 1.25
 """Room of the hosts, times what the containers at the start need: estimate."""
-SLA_FACTOR = 3.0
-"""SLA of all services, times the mean latency of the slowest one without load: estimate."""
 MOST_REPLICAS_FACTOR = 3
 """Most containers of a microservice, times the most that one has at the start."""
 
 
 def generated_scenario(cluster: GeneratedCluster) -> Scenario:
     """The scenario of a generated cluster, without files."""
-    return build_scenario(application_data(cluster), scenario_data(cluster))
+    application = build_application(application_data(cluster))
+    return build_scenario(application, scenario_data(cluster, application))
 
 
-def write_generated(cluster: GeneratedCluster, folder: Path, command: str) -> Path:
+def write_generated(cluster: GeneratedCluster, out: Path, command: str) -> Path:
     """Write the scenario of a generated cluster; see `write_scenario`."""
     heading = f"Generated after Alibaba's statistics (docs/alibaba.md) by\n{command}"
-    return write_scenario(folder, application_data(cluster), scenario_data(cluster), heading)
+    data = application_data(cluster)
+    return write_scenario(out, data, scenario_data(cluster, build_application(data)), heading)
 
 
 def application_data(cluster: GeneratedCluster) -> dict[str, Any]:
@@ -72,15 +75,11 @@ def application_data(cluster: GeneratedCluster) -> dict[str, Any]:
     }
 
 
-def scenario_data(cluster: GeneratedCluster) -> dict[str, Any]:
-    """The scenario's file, without the application."""
+def scenario_data(cluster: GeneratedCluster, application: Application) -> dict[str, Any]:
+    """The scenario's file, without the application, which is that of `application_data`."""
     names, counts = microservice_names(len(cluster.kind)), cluster.sizes.containers
     per_host = math.ceil(SPARE_ROOM * counts.sum() / cluster.n_hosts)
     cores = max(LEAST_HOST_CORES, per_host * CORES)
-    latency = max(
-        mean_latency_ms(tree, targets, cluster.sizes.cpu_ms)
-        for tree, targets in zip(cluster.shared.trees, cluster.shared.microservice, strict=True)
-    )
     interference = moving_interference(cluster.levels)
     return {
         "name": f"alibaba-{len(names)}-{cluster.n_hosts}-{cluster.seed}",
@@ -88,7 +87,7 @@ def scenario_data(cluster: GeneratedCluster) -> dict[str, Any]:
         "hosts": {"count": cluster.n_hosts, "cores": cores, "memory_mb": cores / CORES * MEMORY_MB},
         "workload": {"kind": "constant", "rps": float(f"{cluster.sizes.rps:.4g}")},
         "interference": {"kind": "moving", **interference.model_dump(exclude={"kind"}, mode="json")},
-        "sla_ms": 10.0 * math.ceil(SLA_FACTOR * latency / 10.0),
+        "sla_ms": reachable_sla_ms(application),
         "duration": "10m",
         "initial_replicas": dict(zip(names, counts.tolist(), strict=True)),
         "max_replicas": int(MOST_REPLICAS_FACTOR * counts.max()),
@@ -98,17 +97,6 @@ def scenario_data(cluster: GeneratedCluster) -> dict[str, Any]:
 def microservice_names(n: int) -> list[str]:
     """The names, in the order of all arrays."""
     return [f"ms-{index:04d}" for index in range(n)]
-
-
-def mean_latency_ms(tree: Tree, targets: NDArray[np.int64], cpu_ms: NDArray[np.float64]) -> float:
-    """Rough mean latency of a service without load or interference [ms]: stages one after another, each its longest."""
-    own = np.where(tree.is_store, CACHE_MS, cpu_ms[np.maximum(targets, 0)] + HOP_MS)
-    longest: list[dict[int, float]] = [{} for _ in own]
-    for call in range(len(own) - 1, 0, -1):
-        total = (own[call] + sum(longest[call].values())) * tree.repeat[call] * tree.probability[call]
-        stages, stage = longest[tree.parent[call]], int(tree.stage[call])
-        stages[stage] = max(stages.get(stage, 0.0), float(total))
-    return float(own[0] + sum(longest[0].values()))
 
 
 def _calls(tree: Tree, targets: NDArray[np.int64], names: list[str]) -> dict[str, Any]:

@@ -80,16 +80,15 @@ def generate(microservices: int, hosts: int, seed: int, containers: int | None =
     per_request = _calls_per_request(shared, popularity)
     kind = kinds(microservices, shared.pairs(), np.unique([targets[0] for targets in shared.microservice]))
     sizes = size_microservices(per_request, kind, containers, CORES, UTILISATION, for_sizes)
-    return GeneratedCluster(
-        seed, shared, popularity, kind, per_request, sizes, hosts, host_levels(hosts, for_hosts)
-    )
+    return GeneratedCluster(seed, shared, popularity, kind, per_request, sizes, hosts, host_levels(hosts, for_hosts))
 
 
 def _popularity(n_services: int, log10_requests: Floats, rng: np.random.Generator) -> Floats:
     """(S,) shares, drawn from the requests of real services."""
     drawn = np.interp(rng.random(n_services), np.linspace(0.0, 1.0, len(log10_requests)), log10_requests)
-    requests: Floats = 10.0**drawn
-    return requests / requests.sum()
+    requests = 10.0**drawn
+    shares: Floats = requests / requests.sum()
+    return shares
 
 
 def _calls_per_request(shared: SharedTrees, popularity: Floats) -> Floats:

@@ -20,8 +20,8 @@ FEWEST, MOST = 0.05, 5.0
 """Limits of the containers of a microservice, times the mean: with a mean of 200, from tens to hundreds, as in Imbres
 section 6.4."""
 MEAN_CPU_MS = 5.0
-"""Mean CPU demand of a call [core-ms]: estimate, about half the mean response time of 11 ms in 64.7 million calls of the
-v2022 trace."""
+"""Mean CPU demand of a call [core-ms]: estimate, about half the mean response time of 11 ms in 64.7 million calls of
+the v2022 trace."""
 CPU_MS_LIMITS = (0.05, 25.0)
 """Limits of the mean CPU demand of a microservice's calls [core-ms]: estimate; 25 ms is the 95th percentile of those
 response times."""

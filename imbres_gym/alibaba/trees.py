@@ -33,8 +33,14 @@ class Tree:
         """The tree with only these calls; with a call go all below it. Call 0 stays."""
         index = np.cumsum(kept) - 1
         parent = np.where(self.parent[kept] < 0, -1, index[self.parent[kept]])
-        others = (self.level, self.is_store, self.stage, self.repeat, self.probability)
-        return Tree(parent, *(values[kept] for values in others))
+        return Tree(
+            parent,
+            self.level[kept],
+            self.is_store[kept],
+            self.stage[kept],
+            self.repeat[kept],
+            self.probability[kept],
+        )
 
     def visits(self) -> NDArray[np.float64]:
         """(n_calls,) expected executions of each call per request."""
@@ -67,9 +73,10 @@ def draw_tree(
     _grow_large(builder, branching, min(int(size), most_calls))
     n = len(builder.parent)
     bins = len(statistics.large_probability)
-    probability = (rng.choice(bins, n, p=statistics.large_probability) + rng.random(n)) / bins
+    drawn = (rng.choice(bins, n, p=statistics.large_probability) + rng.random(n)) / bins
+    probability = np.round(np.maximum(drawn, 1e-3), 3)
     probability[0] = 1.0
-    return builder.tree(np.round(np.maximum(probability, 1e-3), 3))
+    return builder.tree(np.asarray(probability, dtype=np.float64))
 
 
 def _grow_typical(builder: _Builder, most_calls: int) -> None:

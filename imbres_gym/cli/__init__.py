@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `reproduce`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `reproduce`, `trace`, `list` and `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -17,6 +17,7 @@ from imbres_gym.cli.profile import profile
 from imbres_gym.cli.reproduce import reproduce
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
+from imbres_gym.cli.trace import trace
 from imbres_gym.cli.train import train
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command()(show)
 app.command()(oracle)
 app.command()(reproduce)
 app.command()(train)
+app.add_typer(trace)
 
 
 def _print_version(wanted: bool) -> None:

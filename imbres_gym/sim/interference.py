@@ -66,8 +66,8 @@ class MovingInterference(StrictModel):
     deviation: float = Field(default=0.13, ge=0.0, le=0.5)
     """Standard deviation of the AR(1) process [utilisation, 0-1]."""
     slow_autocorrelation_per_minute: float = Field(default=0.995, ge=0.0, lt=1.0)
-    """Of a second AR(1) process that is added to the first: what changes over hours. The default is that of 14 of the 16
-    machines above."""
+    """Of a second AR(1) process that is added to the first: what changes over hours. The default is the median of 14
+    of the 16 machines above."""
     slow_deviation: float = Field(default=0.0, ge=0.0, le=0.5)
     """Standard deviation of the second process [utilisation, 0-1]."""
     correlation: float = Field(default=0.62, ge=0.0, le=1.0)
