@@ -20,7 +20,7 @@ import json
 import sys
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def shares_of_bins(chances: list[float]) -> NDArray[np.float64]:
     return shares
 
 
-def histogram(counts: dict[int, float]) -> list[list[float]]:
+def histogram(counts: Mapping[int, float]) -> list[list[float]]:
     """[value, share] pairs that sum to 1, without what is rarer than 1 in 10,000."""
     total = sum(counts.values())
     return [[value, round(count / total, 5)] for value, count in sorted(counts.items()) if count / total > 1e-4]

@@ -79,9 +79,11 @@ def calls_per_unit(digest: Digest, requests_per_sample: float) -> float:
     if Table.RATES not in digest.kept:
         return 1.0
     calls = digest.table(Table.CALLS)
-    # A remote call is written down twice; those of one side are counted.
-    once = calls.filter(pl.col("rt") >= 0.0, pl.col("kind").str.to_lowercase().is_in(["rpc", "http"]))
-    minutes: float = calls.select((pl.col("timestamp").max() - pl.col("timestamp").min()) / MINUTE_MS).collect().item()
+    minute = pl.col("timestamp") // MINUTE_MS
+    minutes = calls.select(minute.max() - minute.min() + 1).collect().item()
+    # A remote call is written down twice, by caller and callee.
+    remote = calls.filter(pl.col("kind").str.to_lowercase().is_in(["rpc", "http"]))
+    once = remote.unique(["trace", "rpc", "interface", "downstream"])
     seen = once.group_by(pl.col("downstream").alias("microservice")).agg(pl.len().alias("seen"))
     rates = digest.table(Table.RATES).group_by("microservice", "timestamp").agg(pl.col("calls").sum())
     mean = rates.group_by("microservice").agg(pl.col("calls").mean())
@@ -89,5 +91,5 @@ def calls_per_unit(digest: Digest, requests_per_sample: float) -> float:
     total = float(both["calls"].sum())
     if total <= 0.0:
         return 1.0
-    per_second = float(both["seen"].sum()) * requests_per_sample / (60.0 * max(minutes, 1.0))
+    per_second: float = float(both["seen"].sum()) * requests_per_sample / (60.0 * minutes)
     return per_second / total

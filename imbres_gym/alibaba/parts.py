@@ -109,14 +109,15 @@ def parse(text: bytes, header: list[str], schema: Schema, position: int) -> Bloc
     import polars as pl
 
     names = [f"{index}" for index in range(len(header))]
+    # polars takes the number of columns from the first line: one that has all of them goes before.
     frame = pl.read_csv(
-        text,
+        b"," * len(header) + b"\n" + text,
         has_header=False,
         schema={name: pl.String for name in [*names, MORE]},
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
         quote_char=None,
-    )
+    ).slice(1)
     positions = schema.positions(header)
     repaired = 0
     ragged = pl.col(MORE).is_not_null()

@@ -140,18 +140,24 @@ def recognise(line: str, file: Path) -> Schema:
     fitting = [schema for schema in SCHEMAS if not schema.missing(header)]
     if fitting:
         return fitting[0]
-    nearest = min(SCHEMAS, key=lambda schema: len(schema.missing(header)) / len(schema.columns))
-    known = {name for schema in SCHEMAS for names in schema.columns.values() for name in names}
-    expected = ",".join(names[0] for names in nearest.columns.values())
-    if not known & set(header):
-        guess = next((s for s in SCHEMAS if file.name.lower().startswith(s.files.split("_*")[0].lower())), None)
-        expected = ",".join(names[0] for names in guess.columns.values()) if guess else expected
+    if any(_is_number(cell) for cell in header):
+        named = [schema for schema in SCHEMAS if file.name.lower().startswith(schema.files.split("_*")[0].lower())]
+        needed = f" ({','.join(names[0] for names in named[0].columns.values())})" if named else ""
         raise ConfigError(
-            f"{file}: no file of cluster-trace-microservices-v2021 or v2022: its first line {line.strip()[:80]!r} "
-            f"names no column of them. If the header is missing, add it (these columns are needed: {expected})"
+            f"{file}: its first line {line.strip()[:60]!r} has numbers in it, so that the header is missing; put a "
+            f"first line before it that names the columns{needed}, in the order of the file"
         )
+    nearest = min(SCHEMAS, key=lambda schema: len(schema.missing(header)) / len(schema.columns))
     raise ConfigError(
         f"{file}: looks like {nearest.files} ({nearest.table}) of cluster-trace-microservices-"
         f"{nearest.version or 'v2022'}, but has no column {', '.join(nearest.missing(header))}; found: "
         f"{', '.join(header)}"
     )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -3,8 +3,8 @@
 Every call of a generated tree goes to a new microservice with the chance (theta + sigma * K) / (theta + n), with K the
 microservices and n the calls so far, else to an existing one with a chance in proportion to its calls less sigma (the
 two-parameter Chinese restaurant process of Pitman and Yor 1997). The number of calls per microservice then has a
-power-law tail of exponent sigma. Every microservice has a rank above that of its first caller, and only microservices of higher
-rank are called, so that no two depend on each other.
+power-law tail of exponent sigma. Every microservice has a rank above that of its first caller, and only microservices
+of higher rank are called, so that no two depend on each other.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _calls(digest: Digest) -> Iterator[Fact]:
     once = (
         digest.table(Table.CALLS)
         .with_columns(pl.col("kind").fill_null("").str.to_lowercase())
-        .unique(["trace", "rpc", "interface", "downstream"])
+        .unique(["trace", "rpc"])
         .with_columns(level=pl.col("rpc").str.count_matches(".", literal=True))
     )
     requests = (
