@@ -32,8 +32,8 @@ sys.path[:0] = [str(ROOT)]
 
 STORES = {"mc", "db"}
 """Kinds of call that go to stores (memcached, database); all others go to microservices."""
-MOST_LEVELS = 4
-"""Deeper calls are counted with this level: below are too few."""
+RAREST_SHAPE = 1e-5
+"""Share of services; rarer trees of calls are left out."""
 MOST_CALLS = 30
 """Larger counts are counted as this one."""
 LARGE = 0.9
@@ -74,69 +74,57 @@ def read_graphs(file: Path) -> dict[str, list[dict[str, Any]]]:
 def graph_statistics(file: Path) -> dict[str, Any]:
     """What a typical request of a service looks like, how large services are, and how popular."""
     services = read_graphs(file)
-    callees: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
+    shapes: Counter[str] = Counter()
     repeats: dict[str, Counter[int]] = {"store": Counter(), "microservice": Counter()}
-    nodes, levels = Counter[int](), Counter[int]()
-    unions = {service: union_of(graphs) for service, graphs in services.items()}
     for graphs in services.values():
         requests = sum(graph["num"] for graph in graphs)
         for graph in graphs:
             share = graph["num"] / requests
-            level = levels_of(graph)
-            nodes[min(len(level) - 1, MOST_CALLS)] += share
-            levels[max(level.values())] += share
-            for node, (stores, others) in callees_of(graph).items():
-                if node != "USER":
-                    callees[min(level[node], MOST_LEVELS)][min(stores, MOST_CALLS), min(others, MOST_CALLS)] += share
+            shapes[shape_of(graph)] += share
             for edge in graph["edges"]:
                 kind = "store" if edge["rpctype"] in STORES else "microservice"
                 repeats[kind][min(edge["weight"], MOST_CALLS)] += share
+    del shapes["s"]  # the user cannot call a store
+    unions = {service: union_of(graphs) for service, graphs in services.items()}
     sizes = np.array([size for size, _ in unions.values()])
     large = np.quantile(sizes, LARGE)
     bins = np.mean([shares_of_bins(chances) for size, chances in unions.values() if size > large and chances], axis=0)
-    requests = np.array([sum(graph["num"] for graph in graphs) for graphs in services.values()])
+    popularity = np.log10([sum(graph["num"] for graph in graphs) for graphs in services.values()])
+    total = sum(shapes.values())
     return {
         "services": len(services),
         "graphs": sum(len(graphs) for graphs in services.values()),
-        "callees_by_level": {
-            str(level): [[stores, others, round(w, 4)] for (stores, others), w in sorted(counts.items()) if w > 5e-4]
-            for level, counts in sorted(callees.items())
-        },
+        "shapes": {shape: round(w / total, 6) for shape, w in shapes.most_common() if w / total > RAREST_SHAPE},
         "repeats": {kind: histogram(counts) for kind, counts in repeats.items()},
-        "calls_per_request": histogram(nodes),
-        "levels_per_request": histogram(levels),
         "large_sizes": [int(x) for x in np.quantile(sizes[sizes > large], np.linspace(0.0, 1.0, 41))],
         "large_share": round(float(np.mean(sizes > large)), 4),
         "large_probability_bins": [round(float(share), 4) for share in bins],
-        "log10_requests": [round(float(x), 3) for x in np.quantile(np.log10(requests), np.linspace(0.0, 1.0, 101))],
+        "log10_requests": [round(float(x), 3) for x in np.quantile(popularity, np.linspace(0.0, 1.0, 101))],
     }
 
 
-def levels_of(graph: dict[str, Any]) -> dict[str, int]:
-    """Node -> its distance from the user."""
-    callees: dict[str, list[str]] = defaultdict(list)
+def shape_of(graph: dict[str, Any]) -> str:
+    """The tree of the calls of a graph without names: m for a microservice and what it calls, s for a store.
+
+    A node that several call is called by each, but calls others itself only in the first place, seen from the user.
+    """
+    edges: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     for edge in graph["edges"]:
-        callees[edge["source"]].append(edge["target"])
-    level, queue = {"USER": 0}, ["USER"]
+        edges[edge["source"]].append((edge["target"], edge["rpctype"] in STORES))
+    seen, queue = {"USER"}, ["USER"]
+    calls: dict[str, list[str]] = defaultdict(list)
     for node in queue:
-        for callee in callees[node]:
-            if callee not in level:
-                level[callee] = level[node] + 1
+        for callee, is_store in edges[node]:
+            goes_on = not is_store and callee not in seen
+            calls[node].append("s" if is_store else callee if goes_on else "m")
+            if goes_on:
+                seen.add(callee)
                 queue.append(callee)
-    return level
-
-
-def callees_of(graph: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Node that is no store -> number of stores and of other nodes that it calls."""
-    found = {"USER": (0, 0)}
-    for edge in graph["edges"]:
-        if edge["rpctype"] not in STORES:
-            found.setdefault(edge["target"], (0, 0))
-    for edge in graph["edges"]:
-        stores, others = found.get(edge["source"], (0, 0))
-        is_store = edge["rpctype"] in STORES
-        found[edge["source"]] = (stores + is_store, others + (not is_store))
-    return found
+    shapes = {"s": "s", "m": "m"}
+    for node in reversed(queue):
+        below = "".join(sorted(shapes[callee] for callee in calls[node]))
+        shapes[node] = f"m({below})" if below else "m"
+    return shapes[calls["USER"][0]]
 
 
 def union_of(graphs: list[dict[str, Any]]) -> tuple[int, list[float]]:

@@ -32,7 +32,7 @@ def build_scenario(application: Application, data: Mapping[str, Any]) -> Scenari
     Raises:
         ConfigError: it is not valid.
     """
-    return validate(Scenario, {**data, "application": application}, str(data.get("name", "scenario")))
+    return validate(Scenario, {**data, "application": application}, str(data.get("name", application.name)))
 
 
 def require_new(out: Path) -> None:

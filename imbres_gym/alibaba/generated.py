@@ -33,7 +33,8 @@ MOST_REPLICAS_FACTOR = 3
 def generated_scenario(cluster: GeneratedCluster) -> Scenario:
     """The scenario of a generated cluster, without files."""
     application = build_application(application_data(cluster))
-    return build_scenario(application, scenario_data(cluster, application))
+    name = f"{application.name}-{cluster.n_hosts}-hosts"
+    return build_scenario(application, {"name": name, **scenario_data(cluster, application)})
 
 
 def write_generated(cluster: GeneratedCluster, out: Path, command: str) -> Path:
@@ -82,7 +83,6 @@ def scenario_data(cluster: GeneratedCluster, application: Application) -> dict[s
     cores = max(LEAST_HOST_CORES, per_host * CORES)
     interference = moving_interference(cluster.levels)
     return {
-        "name": f"alibaba-{len(names)}-{cluster.n_hosts}-{cluster.seed}",
         "description": f"{len(names)} microservices, {counts.sum()} containers, {cluster.n_hosts} hosts, as Alibaba's",
         "hosts": {"count": cluster.n_hosts, "cores": cores, "memory_mb": cores / CORES * MEMORY_MB},
         "workload": {"kind": "constant", "rps": float(f"{cluster.sizes.rps:.4g}")},

@@ -84,7 +84,6 @@ def write_recorded(
     start = max(services.first_minute, hosts.first_minute) - hosts.first_minute
     cpu = hosts.cpu[start:]
     scenario = {
-        "name": folder.name,
         "description": f"{len(services.services)} services and {n_used} hosts of Alibaba's trace {digest.version}",
         "hosts": {"count": n_used, "cores": cores, "memory_mb": cores / CONTAINER_CORES * CONTAINER_MEMORY_MB},
         "workload": {"kind": "replay", "file": WORKLOAD, "step_s": 60.0},

@@ -7,8 +7,9 @@ days (cluster-trace-v2018). The files themselves are not shipped.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -46,15 +47,14 @@ class Histogram:
 class CallStatistics:
     """Call graphs; every service counts alike, whatever its number of requests."""
 
-    callees: tuple[Histogram, ...]
-    """Level of the caller - 1 (the last one: that level and all below) -> (stores, microservices) that it calls."""
+    shapes: tuple[str, ...]
+    """The calls of a request as a tree without names: m for a microservice, with what it calls in brackets, s for a
+    store; "m(ms)" is an entry that calls a microservice and a store."""
+    shape_chances: Floats
+    """Share of each, sums to 1."""
     store_repeats: Histogram
     """How often a call to a store is made, one after another."""
     microservice_repeats: Histogram
-    calls_per_request: Histogram
-    """Distinct calls in the graph of a request, the end user's included."""
-    levels_per_request: Histogram
-    """Calls on the longest path of a request."""
     large_share: float
     """Share of services whose graphs together have more calls than nine tenths of the services have."""
     large_sizes: Floats
@@ -63,6 +63,22 @@ class CallStatistics:
     """(10,) share of their calls whose chance, once the caller is reached, is 0 to 0.1, 0.1 to 0.2, ..."""
     log10_requests: Floats
     """(101,) quantiles of the requests of a service, as decimal logarithms."""
+
+    def per_request(self, of_shape: Callable[[str], int]) -> Histogram:
+        """How a number that a shape has is distributed; see `calls_of` and `levels_of`."""
+        numbers = np.array([of_shape(shape) for shape in self.shapes])
+        values = np.unique(numbers)
+        return Histogram(values, np.array([self.shape_chances[numbers == value].sum() for value in values]))
+
+
+def calls_of(shape: str) -> int:
+    """Distinct calls of a request, the end user's included."""
+    return shape.count("m") + shape.count("s")
+
+
+def levels_of(shape: str) -> int:
+    """Calls on the longest path of a request."""
+    return 1 + max(itertools.accumulate({"(": 1, ")": -1}.get(letter, 0) for letter in shape))
 
 
 @dataclass(frozen=True)
@@ -108,12 +124,12 @@ def _content() -> dict[str, Any]:
 def call_statistics() -> CallStatistics:
     """The shipped statistics of call graphs."""
     graphs = _content()["graphs"]
+    chances = np.array(list(graphs["shapes"].values()))
     return CallStatistics(
-        callees=tuple(Histogram.of(rows) for _, rows in sorted(graphs["callees_by_level"].items())),
+        shapes=tuple(graphs["shapes"]),
+        shape_chances=chances / chances.sum(),
         store_repeats=Histogram.of(graphs["repeats"]["store"]),
         microservice_repeats=Histogram.of(graphs["repeats"]["microservice"]),
-        calls_per_request=Histogram.of(graphs["calls_per_request"]),
-        levels_per_request=Histogram.of(graphs["levels_per_request"]),
         large_share=graphs["large_share"],
         large_sizes=np.array(graphs["large_sizes"], dtype=np.float64),
         large_probability=np.array(graphs["large_probability_bins"]) / sum(graphs["large_probability_bins"]),

@@ -13,7 +13,7 @@ from imbres_gym.alibaba.digest import Digest
 from imbres_gym.alibaba.hosts import read_hosts
 from imbres_gym.alibaba.reduction import MINUTE_MS
 from imbres_gym.alibaba.schemas import Table
-from imbres_gym.alibaba.statistics import call_statistics, utilisation_statistics
+from imbres_gym.alibaba.statistics import call_statistics, calls_of, levels_of, utilisation_statistics
 from imbres_gym.alibaba.traces import STORE_KINDS
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _calls(digest: Digest) -> Iterator[Fact]:
     yield Fact(Table.CALLS, "requests", f"{len(requests)} (a share of {digest.sample:.3g} of those in the files)")
     yield Fact(Table.CALLS, "minutes", f"{span:.1f}")
     yield Fact(Table.CALLS, "microservices and stores", f"{callees}")
-    mean, deep = (float(h.values @ h.chances) for h in (known.calls_per_request, known.levels_per_request))
+    mean, deep = (float(h.values @ h.chances) for h in map(known.per_request, (calls_of, levels_of)))
     yield Fact(Table.CALLS, "mean calls of a request", f"{calls.mean():.2f}", f"{mean:.2f} (services alike)")
     yield Fact(Table.CALLS, "50 %, 90 %, 99 % of the requests", _quantiles(calls, "{:.0f}", (0.5, 0.9, 0.99)))
     yield Fact(Table.CALLS, "mean levels of a request", f"{levels.mean():.2f}", f"{deep:.2f} (services alike)")

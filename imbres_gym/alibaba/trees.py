@@ -55,7 +55,7 @@ def draw_tree(
 ) -> Tree:
     """Draw the call tree of a service.
 
-    A typical service makes the calls of one request, by the callees per level of real graphs. A large one (a share
+    A typical service makes the calls of one request, in the shape of a real one. A large one (a share
     `large_share`) is a union of all that its requests may call: it grows by the calls per level of the whole trace to a
     size drawn from real unions, and each call has a chance drawn from them.
 
@@ -67,7 +67,8 @@ def draw_tree(
     """
     builder = _Builder(statistics, rng)
     if rng.random() >= statistics.large_share:
-        _grow_typical(builder, most_calls)
+        shape = statistics.shapes[int(rng.choice(len(statistics.shapes), p=statistics.shape_chances))]
+        _grow_as(builder, shape, most_calls)
         return builder.tree(np.ones(len(builder.parent)))
     size = float(np.interp(rng.random(), np.linspace(0.0, 1.0, len(statistics.large_sizes)), statistics.large_sizes))
     _grow_large(builder, branching, min(int(size), most_calls))
@@ -79,16 +80,30 @@ def draw_tree(
     return builder.tree(np.asarray(probability, dtype=np.float64))
 
 
-def _grow_typical(builder: _Builder, most_calls: int) -> None:
-    callees = builder.statistics.callees
-    caller = 0
-    while caller < len(builder.parent):
-        if not builder.is_store[caller]:
-            stores, others = callees[min(builder.level[caller], len(callees)) - 1].draw(builder.rng)
-            room = most_calls - len(builder.parent)
-            stores = min(int(stores), room)
-            builder.call_from(caller, stores, min(int(others), room - stores))
-        caller += 1
+def _grow_as(builder: _Builder, shape: str, most_calls: int) -> None:
+    """Let calls call as in a shape of `CallStatistics`, in the order of levels."""
+    pending = [(0, shape)]
+    for caller, below in pending:
+        callees = parts_of(below)
+        room = most_calls - len(builder.parent)
+        others = [callee for callee in callees if callee != "s"][:room]
+        stores = min(callees.count("s"), room - len(others))
+        first = len(builder.parent) + stores
+        builder.call_from(caller, stores, len(others))
+        pending += [(first + index, callee) for index, callee in enumerate(others)]
+
+
+def parts_of(shape: str) -> list[str]:
+    """The shapes of what the first call of a shape calls: of "m(m(s)s)" that is "m(s)" and "s"."""
+    found: list[str] = []
+    depth = 0
+    for letter in shape:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 1 and letter in "ms":
+            found.append(letter)
+        elif depth > 1 or (depth == 1 and letter == ")"):
+            found[-1] += letter
+    return found
 
 
 def _grow_large(builder: _Builder, branching: BranchingStatistics, size: int) -> None:
