@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the kept files; another one is not read."""
 
-SAMPLED_BYTES = 1_000_000_000
+SAMPLED_BYTES = 300_000_000
 """Text of calls that is kept, about, where no share is given."""
 _PACKED = 6.0
 """Text per byte of a packed file of calls: estimate."""

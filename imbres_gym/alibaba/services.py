@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,64 +64,73 @@ def read_services(digest: Digest, most: int) -> Services:
     """
     import polars as pl
 
-    requests = _requests(digest.table(Table.CALLS).collect(engine="streaming"))
-    minutes = requests["minute"]
-    first = int(minutes.min() or 0)  # type: ignore[arg-type]
-    n_minutes = int(minutes.max() or 0) - first + 1  # type: ignore[arg-type]
+    requests = _requests(digest)
+    minutes = requests["minute"].to_numpy()
+    first, n_minutes = int(minutes.min()), int(minutes.max() - minutes.min()) + 1
     largest = (
         requests.group_by("service")
         .agg(pl.len().alias("requests"))
         .sort(["requests", "service"], descending=[True, False])
         .head(most)
     )
-    found, unusable, looked_at = list[Service](), 0, 0
+    traces = _traces(digest, requests.join(largest, on="service"))
+    found, unusable = list[Service](), 0
     for name, count in largest.iter_rows():
-        mine = requests.filter(pl.col("service") == name)
-        traces = list(_traces(digest, mine.sort("trace").head(MOST_REQUESTS)["trace"]))
-        usable = [trace for trace in traces if trace is not None]
-        looked_at, unusable = looked_at + len(traces), unusable + len(traces) - len(usable)
-        if not usable:
-            continue
-        entries = [trace.callee for trace in usable]
-        entry = max(sorted(set(entries)), key=entries.count)
+        usable = [trace for trace in traces[name] if trace is not None]
+        entries = Counter(trace.callee for trace in usable)
+        entry = max(sorted(entries), key=entries.__getitem__, default=None)
         same = [trace for trace in usable if trace.callee == entry]
-        unusable += len(usable) - len(same)
-        per_minute = np.bincount(mine["minute"].to_numpy() - first, minlength=n_minutes)
-        found.append(Service(name, entry, merge(same), count, per_minute))
+        unusable += len(traces[name]) - len(same)
+        if entry is not None:
+            mine = requests.filter(pl.col("service") == name)["minute"].to_numpy()
+            per_minute = np.bincount(mine - first, minlength=n_minutes)
+            found.append(Service(name, entry, merge(same), count, per_minute))
+    looked_at = sum(map(len, traces.values()))
     if not found:
         raise ConfigError(
             f"no request of {looked_at} has an entry that is known; use more files of calls, or a larger --sample"
         )
-    return Services(
-        tuple(found), first, requests["service"].n_unique(), requests["trace"].n_unique(), unusable, looked_at
-    )
+    return Services(tuple(found), first, requests["service"].n_unique(), len(requests), unusable, looked_at)
 
 
-def _requests(rows: pl.DataFrame) -> pl.DataFrame:
+def _requests(digest: Digest) -> pl.DataFrame:
     """(trace, service, minute): v2021 has no column for the service, there it is the entry and its interface."""
     import polars as pl
 
-    shortest = rows.sort(pl.col("rpc").str.count_matches(".", literal=True), "timestamp", maintain_order=True)
+    level = pl.col("rpc").str.count_matches(".", literal=True)
     entry = pl.concat_str([pl.col("downstream").fill_null(""), pl.lit("/"), pl.col("interface").fill_null("")])
     return (
-        shortest.with_columns(pl.coalesce("service", entry).alias("service"))
-        .group_by("trace", maintain_order=True)
-        .agg(pl.col("service").first(), (pl.col("timestamp").min() // MINUTE_MS).alias("minute"))
+        digest.table(Table.CALLS)
+        .select("trace", "timestamp", level.alias("level"), pl.coalesce("service", entry).alias("service"))
+        .group_by("trace")
+        .agg(
+            pl.col("service").sort_by("level", "timestamp").first(),
+            (pl.col("timestamp").min() // MINUTE_MS).alias("minute"),
+        )
+        .collect(engine="streaming")
     )
 
 
-def _traces(digest: Digest, traces: pl.Series) -> Iterator[CallRecord | None]:
+def _traces(digest: Digest, requests: pl.DataFrame) -> dict[str, list[CallRecord | None]]:
+    """Service -> trees of its requests, at most `MOST_REQUESTS`."""
     import polars as pl
 
-    columns = ["trace", "timestamp", "rpc", "kind", "upstream", "interface", "downstream", "rt"]
-    calls = digest.table(Table.CALLS).select(columns).filter(pl.col("trace").is_in(traces.implode()))
-    rows = calls.with_columns(pl.col("kind").fill_null("").str.to_lowercase()).collect(engine="streaming")
-    request, current = None, list[Row]()
-    for trace, *row in rows.sort("trace", "timestamp", "rpc").iter_rows():
-        if trace != request and current:
-            yield build_trace(current)
-            current = []
-        request = trace
-        current.append((row[0], row[1], row[2], row[3], row[4], row[5], row[6]))
-    if current:
-        yield build_trace(current)
+    chosen = requests.sort("trace").group_by("service", maintain_order=True).head(MOST_REQUESTS)
+    columns = ["timestamp", "rpc", "kind", "upstream", "interface", "downstream", "rt"]
+    calls = (
+        digest.table(Table.CALLS)
+        .select("trace", *columns)
+        .with_columns(pl.col("kind").fill_null("").str.to_lowercase())
+        .join(chosen.lazy().select("trace", "service"), on="trace")
+        .collect(engine="streaming")
+        .sort("trace", "timestamp", "rpc", "rt")
+    )
+    found: dict[str, list[CallRecord | None]] = {}
+    for (_, service), rows in groupby(calls.select("trace", "service", *columns).iter_rows(), itemgetter(0, 1)):
+        found.setdefault(service, []).append(build_trace(_row(row) for row in rows))
+    return found
+
+
+def _row(row: tuple[Any, ...]) -> Row:
+    _, _, timestamp, rpc, kind, upstream, interface, downstream, rt = row
+    return timestamp, rpc, kind, upstream, interface, downstream, rt

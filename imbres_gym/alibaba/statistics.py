@@ -112,6 +112,8 @@ class UtilisationStatistics:
     """Of the rest, per minute."""
     large_changes: float
     """Share of minutes that begin and end more than 0.3 apart."""
+    quantiles: dict[float, float]
+    """Of all values of all 16 machines."""
 
 
 @cache
@@ -163,4 +165,5 @@ def utilisation_statistics() -> UtilisationStatistics:
         slow_autocorrelation=content["slow_autocorrelation_per_minute"],
         fast_autocorrelation=content["fast_autocorrelation_per_minute"],
         large_changes=content["changes_above_0.3_per_minute"],
+        quantiles={float(q): value for q, value in content["quantiles"].items()},
     )

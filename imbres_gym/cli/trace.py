@@ -40,7 +40,7 @@ Sample = Annotated[
     typer.Option(
         min=0.0,
         max=1.0,
-        help="Share of the requests whose calls are used.  [default: what makes about 1 GB of text]",
+        help="Share of the requests whose calls are used.  [default: what makes about 300 MB of text]",
     ),
 ]
 
