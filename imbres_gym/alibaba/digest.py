@@ -69,7 +69,7 @@ class Digest:
 def sample_that_fits(parts: Sequence[Part]) -> float:
     """Share of requests whose calls make about `SAMPLED_BYTES` of text."""
     text = sum(
-        part.bytes * (1.0 if part.file.suffix == ".csv" else _PACKED)
+        part.size * (1.0 if part.file.suffix == ".csv" else _PACKED)
         for part in parts
         if part.schema.table is Table.CALLS
     )
@@ -97,7 +97,7 @@ def digest(folder: Path, cache: Path, sample: float | None, on_progress: OnProgr
         table = part.schema.table
         file = cache / f"{table}-{_fingerprint(part, share)}.parquet"
         read = _finished(file) or _read(part, file, share, on_progress)
-        on_progress(part, part.bytes, True)
+        on_progress(part, part.size, True)
         before = counts.get(table, Counts(0, 0, 0, 0))
         counts[table] = Counts(
             before.files + 1, before.rows + read[0], before.malformed + read[1], before.repaired + read[2]

@@ -36,8 +36,8 @@ class Part:
     schema: Schema
 
     @property
-    def bytes(self) -> int:
-        """Size of the file."""
+    def size(self) -> int:
+        """Bytes of the file."""
         return self.file.stat().st_size
 
 

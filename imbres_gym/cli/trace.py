@@ -150,7 +150,7 @@ def _digest(console: Console, folder: Path, cache: Path | None, sample: float | 
     from imbres_gym.alibaba.parts import Part, find_parts
 
     kept = cache or Path("runs/traces") / folder.resolve().name
-    sizes = {part.file: part.bytes for part in find_parts(folder)}
+    sizes = {part.file: part.size for part in find_parts(folder)}
     done = dict.fromkeys(sizes, 0)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

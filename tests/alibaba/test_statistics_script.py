@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from imbres_gym.alibaba.generated import write_generated
+from imbres_gym.alibaba.generator import generate
 from scripts.experiments.alibaba_statistics import Settings, comparison, draw, measure, request_of
 
 
 def test_it_measures_draws_and_compares(tmp_path: Path) -> None:
-    results = measure(Settings(services=60, hosts=20, days=1, minutes=4))
+    scenario = write_generated(generate(8, 4, 2000, 16), tmp_path / "tiny.yaml", "by a test")
+    results = measure(Settings(services=60, hosts=20, days=1, minutes=3, scenario=str(scenario)))
     assert len(results.correlations) > 0
     assert np.all(np.abs(results.correlations) <= 1.0)
     rng = np.random.default_rng(0)
