@@ -31,5 +31,5 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 and Ray for rollouts (some minutes) ..."
-	$(INSTALL) --editable '.[rl,ray,dev]'
+	$(INSTALL) --editable '.[rl,ray,traces,dev]'
 	touch $@ $(VENV)/demo-installed

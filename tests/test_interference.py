@@ -185,3 +185,36 @@ def test_what_is_refused(data: dict[str, Any]) -> None:
     adapter: TypeAdapter[Interference] = TypeAdapter(Interference)
     with pytest.raises(ValidationError):
         adapter.validate_python(data)
+
+
+def test_without_a_slow_part_the_numbers_are_what_they_were() -> None:
+    """Golden: from the version before there was a slow part."""
+    where = Level(cpu=0.5, memory_bandwidth=0.4, network=0.3, llc=0.2)
+    path = MovingInterference(levels=[where], jumps_per_minute=0.5).path(2, 3, 60.0, rng(1))
+    assert path[:, :, 0].tolist() == [
+        [0.5449259449684222, 0.6176962626675053],
+        [0.5645493345021524, 1.0],
+        [1.0, 0.5277315794062115],
+    ]
+    assert path[2, 1, 1:].tolist() == [0.4203251487006939, 0.34011974824873525, 0.346727174061971]
+
+
+@pytest.mark.parametrize("step_s", [30.0, 60.0])
+def test_the_slow_part_adds_to_the_wander(step_s: float) -> None:
+    """Variance 0.06^2 + 0.06^2; after t minutes the correlation is (0.7^t + 0.99^t) / 2."""
+    process = MovingInterference(
+        levels=[HALF],
+        deviation=0.06,
+        autocorrelation_per_minute=0.7,
+        slow_deviation=0.06,
+        slow_autocorrelation_per_minute=0.99,
+        jumps_per_minute=0.0,
+    )
+    path = process.path(400, 1000, step_s, rng())
+    assert path.std() == pytest.approx(0.06 * 2**0.5, rel=0.03)
+    for minutes in (1, 10, 60):
+        lag = int(60 * minutes / step_s)
+        expected = (0.7**minutes + 0.99**minutes) / 2
+        assert correlation(path[:-lag, :, 0], path[lag:, :, 0]) == pytest.approx(expected, abs=0.03)
+    for other in (1, 2, 3):
+        assert correlation(path[:, :, 0], path[:, :, other]) == pytest.approx(0.62, abs=0.04)

@@ -33,7 +33,7 @@ def write(path: Path, data: dict[str, Any]) -> Path:
 
 def test_the_shipped_scenarios() -> None:
     expected = [f"{app}/{name}" for app in APPLICATIONS for name in sorted([*STATIC, *DYNAMIC])]
-    assert available("scenarios") == sorted([*expected, "hotel-reservation/training"])
+    assert available("scenarios") == sorted([*expected, "alibaba/small", "hotel-reservation/training"])
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)

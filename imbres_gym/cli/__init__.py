@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `train`, `profile`, `oracle`, `reproduce`, `replay`, `list` and `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `replay`, `profile`, `oracle`, `reproduce`, `trace`, `list`, `show`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -18,6 +18,7 @@ from imbres_gym.cli.replay import replay
 from imbres_gym.cli.reproduce import reproduce
 from imbres_gym.cli.run import run
 from imbres_gym.cli.show import show
+from imbres_gym.cli.trace import trace
 from imbres_gym.cli.train import train
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app.command()(oracle)
 app.command()(reproduce)
 app.command()(replay)
 app.command()(train)
+app.add_typer(trace)
 
 
 def _print_version(wanted: bool) -> None:

@@ -65,6 +65,11 @@ class MovingInterference(StrictModel):
     autocorrelation_per_minute: float = Field(default=0.79, ge=0.0, lt=1.0)
     deviation: float = Field(default=0.13, ge=0.0, le=0.5)
     """Standard deviation of the AR(1) process [utilisation, 0-1]."""
+    slow_autocorrelation_per_minute: float = Field(default=0.995, ge=0.0, lt=1.0)
+    """Of a second AR(1) process that is added to the first: what changes over hours. The default is the median of 14
+    of the 16 machines above."""
+    slow_deviation: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Standard deviation of the second process [utilisation, 0-1]."""
     correlation: float = Field(default=0.62, ge=0.0, le=1.0)
     """Correlation of each other resource's AR(1) process with that of the CPU of the same host."""
     jumps_per_minute: float = Field(default=0.0055, ge=0.0, le=1.0)
@@ -83,14 +88,26 @@ class MovingInterference(StrictModel):
     def path(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
         """Utilisation of shape (n_steps, n_hosts, 4) [0-1]."""
         base = _rows(self.levels, n_hosts)
-        shift = self._wander(n_hosts, n_steps, step_s, rng) + self._jumps(n_hosts, n_steps, step_s, rng)[:, :, None]
+        shift = self._wander(n_hosts, n_steps, step_s, rng, self.autocorrelation_per_minute, self.deviation)
+        shift += self._jumps(n_hosts, n_steps, step_s, rng)[:, :, None]
+        if self.slow_deviation > 0.0:
+            slow = self.slow_autocorrelation_per_minute, self.slow_deviation
+            shift += self._wander(n_hosts, n_steps, step_s, rng, *slow)
         path: NDArray[np.float64] = np.clip(base + shift * (base > 0.0), 0.0, 1.0)
         return path
 
-    def _wander(self, n_hosts: int, n_steps: int, step_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
-        """The AR(1) part of every resource, (n_steps, n_hosts, 4), stationary from the first step on."""
-        phi = self.autocorrelation_per_minute ** (step_s / 60.0)
-        noise = rng.normal(0.0, self.deviation, size=(n_steps, n_hosts, len(RESOURCES)))
+    def _wander(
+        self,
+        n_hosts: int,
+        n_steps: int,
+        step_s: float,
+        rng: np.random.Generator,
+        autocorrelation_per_minute: float,
+        deviation: float,
+    ) -> NDArray[np.float64]:
+        """An AR(1) part of every resource, (n_steps, n_hosts, 4), stationary from the first step on."""
+        phi = autocorrelation_per_minute ** (step_s / 60.0)
+        noise = rng.normal(0.0, deviation, size=(n_steps, n_hosts, len(RESOURCES)))
         noise[:, :, 1:] *= np.sqrt(1.0 - self.correlation**2)
         noise[:, :, 1:] += self.correlation * noise[:, :, :1]
         noise[1:] *= np.sqrt(1.0 - phi**2)
