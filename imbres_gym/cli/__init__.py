@@ -1,4 +1,4 @@
-"""The one door: `imbres-gym compare`, `run`, `train`, `replay`, `profile`, `oracle`, `reproduce`, `trace`, `list`, `show`.
+"""The one door: `imbres-gym compare`, `run`, `train`, `replay`, `profile`, `oracle`, `reproduce`, `trace` and the like.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 """
