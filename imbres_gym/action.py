@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from gymnasium.spaces import GraphInstance
-from numpy.typing import NDArray
 
+from imbres_gym.container_rows import ContainerRows
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
 
@@ -15,26 +15,21 @@ def encode_connections(plan: ConnectionPlan, observation: Observation) -> GraphI
 
     Links of containers that are not in the table are left out. A pair without links stays fully connected.
     """
-    table = observation["containers"]
-    ids = table[:, 0]
-    order = np.argsort(ids, kind="stable")
-    sources: list[NDArray[np.int64]] = []
-    targets: list[NDArray[np.int64]] = []
-    weights: list[NDArray[np.float64]] = []
-    for links in plan.links.values():
-        up, up_found = _rows_of(links.upstream, ids, order)
-        down, down_found = _rows_of(links.downstream, ids, order)
-        keep = up_found & down_found
-        sources.append(up[keep])
-        targets.append(down[keep])
-        weights.append(links.weight[keep])
+    ids = observation["containers"][:, 0]
     nodes = np.zeros(max(1, int((ids >= 0).sum())), np.int64)
-    if not sources:
+    if not plan.links:
         return GraphInstance(nodes=nodes, edges=None, edge_links=None)
-    weight = np.clip(np.concatenate(weights), 0.0, 1.0).astype(np.float32)[:, None]
-    return GraphInstance(
-        nodes=nodes, edges=weight, edge_links=np.stack([np.concatenate(sources), np.concatenate(targets)], 1)
-    )
+    links = plan.links.values()
+    rows = ContainerRows(ids)
+    up = rows.find(np.concatenate([of_pair.upstream for of_pair in links]))
+    down = rows.find(np.concatenate([of_pair.downstream for of_pair in links]))
+    weight = np.concatenate([of_pair.weight for of_pair in links])
+    edge_links = np.stack([up, down], axis=1)
+    edges = np.clip(weight, 0.0, 1.0).astype(np.float32)[:, None]
+    known = (up >= 0) & (down >= 0)
+    if not known.all():
+        edge_links, edges = edge_links[known], edges[known]
+    return GraphInstance(nodes=nodes, edges=edges, edge_links=edge_links)
 
 
 def decode_connections(
@@ -60,17 +55,11 @@ def decode_connections(
     used = inside & (up[:, 0] >= 0) & (down[:, 0] >= 0)
     pair = np.where(used, pair_of[np.maximum(up[:, 1], 0), np.maximum(down[:, 1], 0)], -1)
     legal = (pair >= 0) & np.isfinite(weight) & (weight >= 0.0)
-    plan: dict[int, Links] = {}
-    for index in np.unique(pair[legal]):
-        of_pair = legal & (pair == index)
-        plan[int(index)] = Links(up[of_pair, 0].copy(), down[of_pair, 0].copy(), weight[of_pair].copy())
+    # Sorted by pair once; the edges of a pair keep their order.
+    order = np.flatnonzero(legal)
+    order = order[np.argsort(pair[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    upstream, downstream, share = (np.split(values[order], starts[1:]) for values in (up[:, 0], down[:, 0], weight))
+    of_pairs = zip(pair[order[starts]].tolist(), upstream, downstream, share, strict=False)
+    plan = {index: Links(*links) for index, *links in of_pairs}
     return ConnectionPlan(plan), int((~legal).sum())
-
-
-def _rows_of(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64], order: NDArray[np.intp]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Row of each wanted id in the table, and whether it is there."""
-    position = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    rows = order[position].astype(np.int64)
-    return rows, ids[rows] == wanted

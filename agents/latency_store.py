@@ -1,0 +1,265 @@
+"""Where the performance table keeps its values: arrays for all microservices, and the loops over them, compiled.
+
+A *row* belongs to one microservice at one interference (a code of its bins). It has one entry per load bin that was
+seen, in the order of appearance; the *curve* of a row is what look-ups interpolate: the entries by rising load, with
+latencies that do not fall.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.jit import compiled
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+FLOOR_MS = 0.001
+"""Least latency that an extrapolation returns [ms]: the resolution of Jaeger's spans, one microsecond."""
+
+
+class Store(NamedTuple):
+    """Entries and curves of M microservices, K interference codes, R rows of room for W entries each.
+
+    Attributes:
+        row: (M, K) int32, -1 where nothing is known.
+        used: (1,) int64, rows in use.
+        size: (R,) int64, entries of a row.
+        load_bin: (R, W) int64, the key of an entry in its row.
+        load_rps: (R, W) float64, running mean of the load in a bin [1/s per container].
+        latency_ms: (R, W) float64, running mean of the tail latency.
+        current: (R,) bool, whether the curve is that of the entries.
+        curve_rps, curve_ms: (R, W) float64, rising loads and their latencies.
+    """
+
+    row: NDArray[np.int32]
+    used: Ints
+    size: Ints
+    load_bin: Ints
+    load_rps: Floats
+    latency_ms: Floats
+    current: NDArray[np.bool_]
+    curve_rps: Floats
+    curve_ms: Floats
+
+
+def empty_store(microservices: int, codes: int) -> Store:
+    """A store without entries."""
+    return _with_room(np.full((microservices, codes), -1, np.int32), rows=max(microservices, 1), width=8)
+
+
+def add(
+    store: Store, microservice: Ints, code: Ints, load_bin: Ints, load: Floats, latency: Floats, rate: float
+) -> Store:
+    """Move the running means of some bins towards new samples, one after the other.
+
+    Args:
+        store: is changed, and of no further use where another one is returned.
+        microservice: (n,) index.
+        code: (n,) interference code.
+        load_bin: (n,) bin of the load.
+        load: (n,) load per container [1/s].
+        latency: (n,) tail latency [ms].
+        rate: weight of a new sample.
+
+    Returns:
+        The store, a larger one if there was not enough room.
+    """
+    done = _add(store, microservice, code, load_bin, load, latency, rate, 0)
+    while done < len(microservice):
+        store = _grown(store)
+        done = _add(store, microservice, code, load_bin, load, latency, rate, done)
+    return store
+
+
+def look_up(store: Store, bins: int, microservice: Ints, code: Ints, load: Floats) -> Floats:
+    """Tail latencies [ms] at loads per container [1/s]; 0 where nothing is known of the microservice.
+
+    Args:
+        store: its outdated curves are made anew.
+        bins: of each kind of interference; a code has one digit to this base for each.
+        microservice: (n,) index.
+        code: (n,) interference code.
+        load: (n,) load per container [1/s].
+    """
+    latency = np.empty(len(load))
+    _look_up(store, bins, microservice, code, load, latency)
+    return latency
+
+
+def _with_room(row: NDArray[np.int32], rows: int, width: int) -> Store:
+    shape = rows, width
+    return Store(
+        row=row,
+        used=np.zeros(1, np.int64),
+        size=np.zeros(rows, np.int64),
+        load_bin=np.zeros(shape, np.int64),
+        load_rps=np.zeros(shape),
+        latency_ms=np.zeros(shape),
+        current=np.zeros(rows, np.bool_),
+        curve_rps=np.zeros(shape),
+        curve_ms=np.zeros(shape),
+    )
+
+
+def _grown(store: Store) -> Store:
+    """The same entries with twice the room: for rows if all are in use, or else for entries of a row."""
+    rows, width = store.load_bin.shape
+    full = int(store.used[0]) == rows
+    larger = _with_room(store.row, 2 * rows if full else rows, width if full else 2 * width)
+    larger.used[:] = store.used
+    larger.size[:rows] = store.size
+    for old, new in (
+        (store.load_bin, larger.load_bin),
+        (store.load_rps, larger.load_rps),
+        (store.latency_ms, larger.latency_ms),
+    ):
+        new[:rows, :width] = old
+    return larger
+
+
+@compiled
+def _add(
+    store: Store,
+    microservice: Ints,
+    code: Ints,
+    load_bin: Ints,
+    load: Floats,
+    latency: Floats,
+    rate: float,
+    done: int,
+) -> int:
+    """Add the samples from number `done` on; how many are done when the room ends."""
+    for sample in range(done, len(microservice)):
+        row = store.row[microservice[sample], code[sample]]
+        if row < 0:
+            if store.used[0] == len(store.size):
+                return sample
+            row = store.used[0]
+            store.used[0] += 1
+            store.row[microservice[sample], code[sample]] = row
+        entry = 0
+        while entry < store.size[row] and store.load_bin[row, entry] != load_bin[sample]:
+            entry += 1
+        if entry == store.load_bin.shape[1]:
+            return sample
+        if entry == store.size[row]:
+            store.size[row] += 1
+            store.load_bin[row, entry] = load_bin[sample]
+            store.load_rps[row, entry] = load[sample]
+            store.latency_ms[row, entry] = latency[sample]
+        else:
+            store.load_rps[row, entry] += rate * (load[sample] - store.load_rps[row, entry])
+            store.latency_ms[row, entry] += rate * (latency[sample] - store.latency_ms[row, entry])
+        store.current[row] = False
+    return len(microservice)
+
+
+@compiled
+def _look_up(store: Store, bins: int, microservice: Ints, code: Ints, load: Floats, latency: Floats) -> None:
+    for query in range(len(load)):
+        latency[query] = _latency(store, bins, microservice[query], code[query], load[query])
+
+
+@compiled
+def _latency(store: Store, bins: int, microservice: int, code: int, load: float) -> float:
+    """One look-up."""
+    rows = store.row[microservice]
+    if rows[code] < 0:
+        code = _closest(store, bins, rows, code, 1)
+        if code < 0:
+            return 0.0
+    row = rows[code]
+    _update_curve(store, row)
+    if store.size[row] > 1:
+        return _interpolate(store, row, load)
+    # Eq. (4) needs two loads. Where only one is known, the closest interference with two says how latency changes
+    # with load; a constant would say that containers are of no use to this microservice.
+    other = _closest(store, bins, rows, code, 2)
+    if other < 0:
+        return store.curve_ms[row, 0]
+    _update_curve(store, rows[other])
+    change = _interpolate(store, rows[other], load) - _interpolate(store, rows[other], store.curve_rps[row, 0])
+    return max(store.curve_ms[row, 0] + change, FLOOR_MS)
+
+
+@compiled
+def _closest(store: Store, bins: int, rows: NDArray[np.int32], code: int, least_size: int) -> int:
+    """The code with at least so many entries at the least Euclidean distance in bins; -1 if there is none.
+
+    Of several the most interfered, as the safe guess: by the sum of the bins, then by the first of them.
+    """
+    best, best_distance, best_sum = -1, 0, 0
+    for other in range(len(rows)):
+        if rows[other] < 0 or store.size[rows[other]] < least_size:
+            continue
+        distance = total = 0
+        mine, theirs = code, other
+        while mine > 0 or theirs > 0:
+            difference = mine % bins - theirs % bins
+            distance += difference * difference
+            total += theirs % bins
+            mine //= bins
+            theirs //= bins
+        # Codes rise with the first bin, so of equals the last one is taken.
+        if best < 0 or distance < best_distance or (distance == best_distance and total >= best_sum):
+            best, best_distance, best_sum = other, distance, total
+    return best
+
+
+@compiled
+def _update_curve(store: Store, row: int) -> None:
+    """Sort the entries by load, and make latencies the nearest non-falling sequence (least squares).
+
+    Noise must not make latency fall with load: the gain of one more container, eq. (5), could be negative. Pool
+    adjacent violators.
+    """
+    if store.current[row]:
+        return
+    loads, values, size = store.curve_rps[row], store.curve_ms[row], store.size[row]
+    for entry in range(size):  # insertion sort
+        load, place = store.load_rps[row, entry], entry
+        while place > 0 and loads[place - 1] > load:
+            loads[place], values[place] = loads[place - 1], values[place - 1]
+            place -= 1
+        loads[place], values[place] = load, store.latency_ms[row, entry]
+    members = np.empty(size, np.int64)
+    pools = 0
+    for entry in range(size):
+        mean, count = values[entry], 1
+        while pools > 0 and values[pools - 1] > mean:
+            pools -= 1
+            other = members[pools]
+            mean = (mean * count + values[pools] * other) / (count + other)
+            count += other
+        values[pools], members[pools] = mean, count
+        pools += 1
+    end = size
+    for pool in range(pools - 1, -1, -1):
+        mean = values[pool]
+        for entry in range(end - members[pool], end):
+            values[entry] = mean
+        end -= members[pool]
+    store.current[row] = True
+
+
+@compiled
+def _interpolate(store: Store, row: int, load: float) -> float:
+    """Eq. (4), corrected: phi(w_m) + (phi(w_n) - phi(w_m)) (w - w_m) / (w_n - w_m).
+
+    The printed equation lacks the first term. A hit is interpolated as well: were it the value of its bin, phi would
+    be a staircase, and the gain of one container, eq. (5), almost always zero. w_m and w_n are the mean loads stored
+    in the two nearest bins; beyond the outermost the line through the last two goes on, not below `FLOOR_MS`.
+    """
+    loads, values = store.curve_rps[row], store.curve_ms[row]
+    n = 1
+    while n < store.size[row] - 1 and loads[n] < load:
+        n += 1
+    m = n - 1
+    if loads[n] <= loads[m]:
+        return values[n]
+    slope = (values[n] - values[m]) / (loads[n] - loads[m])
+    return max(values[m] + slope * (load - loads[m]), FLOOR_MS)
