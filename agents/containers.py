@@ -40,11 +40,13 @@ def ready_containers(observation: Observation, proportions: NDArray[np.float64])
         proportions: (M, H) load proportions that are to hold [0-1].
     """
     table = np.asarray(observation["containers"], np.int64)
-    ready = table[(table[:, 0] >= 0) & (table[:, 3] == 1)]
-    ready = ready[np.argsort(ready[:, 0], kind="stable")]
-    ready = ready[np.argsort(ready[:, 1], kind="stable")]
-    ids, hosts = ready[:, 0].copy(), ready[:, 2].copy()
-    ends = np.cumsum(np.bincount(ready[:, 1], minlength=len(proportions))).tolist()
+    ids, microservice, hosts = table[(table[:, 0] >= 0) & (table[:, 3] == 1), :3].T
+    order = np.argsort(ids, kind="stable")
+    # Of indices that fit into 16 bits NumPy makes a radix sort, eight times as fast.
+    small = microservice[order].astype(np.min_scalar_type(len(proportions)))
+    order = order[np.argsort(small, kind="stable")]
+    ids, hosts = ids[order], hosts[order]
+    ends = np.cumsum(np.bincount(microservice, minlength=len(proportions))).tolist()
     slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     return [
         Containers(ids[part], hosts[part], container_shares(hosts[part], row))

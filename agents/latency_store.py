@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 FLOOR_MS = 0.001
 """Least latency that an extrapolation returns [ms]: the resolution of Jaeger's spans, one microsecond."""
+UNASKED = -2
+"""Stands for a row that was not looked for yet."""
 
 
 class Store(NamedTuple):
@@ -90,6 +92,19 @@ def look_up(store: Store, bins: int, microservice: Ints, code: Ints, load: Float
     return latency
 
 
+def interference_codes(interference: Floats, limit: float, bins: int) -> Ints:
+    """(n,) bins of equal width from 0 to a limit, of all kinds of interference as one number.
+
+    Args:
+        interference: (n, kinds) utilisation [0-1]; what lies above the limit belongs to the last bin.
+        limit: where the last bin ends.
+        bins: of each kind: the base of the number, whose first digit is the first kind.
+    """
+    codes = np.zeros(len(interference), np.int64)
+    _fill_codes(np.ascontiguousarray(interference), limit, bins, codes)
+    return codes
+
+
 def _with_room(row: NDArray[np.int32], rows: int, width: int) -> Store:
     shape = rows, width
     return Store(
@@ -159,31 +174,59 @@ def _add(
 
 
 @compiled
-def _look_up(store: Store, bins: int, microservice: Ints, code: Ints, load: Floats, latency: Floats) -> None:
-    for query in range(len(load)):
-        latency[query] = _latency(store, bins, microservice[query], code[query], load[query])
+def _fill_codes(interference: Floats, limit: float, bins: int, codes: Ints) -> None:
+    for sample in range(len(codes)):
+        for kind in range(interference.shape[1]):
+            share = min(max(interference[sample, kind] / limit, 0.0), 1.0)
+            # Observations are float32: the small addition keeps 0.6 in the bin that starts there.
+            codes[sample] = codes[sample] * bins + min(int(np.floor(share * bins + 1e-6)), bins - 1)
 
 
 @compiled
-def _latency(store: Store, bins: int, microservice: int, code: int, load: float) -> float:
-    """One look-up."""
+def _look_up(store: Store, bins: int, microservice: Ints, code: Ints, load: Floats, latency: Floats) -> None:
+    """All look-ups; which rows answer for a code is remembered as long as the microservice is the same."""
+    answers = np.empty((store.row.shape[1], 2), np.int64)
+    for query in range(len(load)):
+        i, key = microservice[query], code[query]
+        if query == 0 or i != microservice[query - 1]:
+            answers[:] = UNASKED
+        if answers[key, 0] == UNASKED:
+            answers[key] = _rows_for(store, bins, i, key)
+        latency[query] = _latency(store, answers[key, 0], answers[key, 1], load[query])
+
+
+@compiled
+def _rows_for(store: Store, bins: int, microservice: int, code: int) -> tuple[int, int]:
+    """The row of an interference or of the closest one, and the row that lends it the slope; -1 where there is none.
+
+    Eq. (4) needs two loads. Where only one is known, the closest interference with two says how latency changes with
+    load; a constant would say that containers are of no use to this microservice.
+    """
     rows = store.row[microservice]
     if rows[code] < 0:
         code = _closest(store, bins, rows, code, 1)
-        if code < 0:
-            return 0.0
-    row = rows[code]
-    _update_curve(store, row)
-    if store.size[row] > 1:
-        return _interpolate(store, row, load)
-    # Eq. (4) needs two loads. Where only one is known, the closest interference with two says how latency changes
-    # with load; a constant would say that containers are of no use to this microservice.
-    other = _closest(store, bins, rows, code, 2)
+    if code < 0:
+        return -1, -1
+    _update_curve(store, rows[code])
+    other = code if store.size[rows[code]] > 1 else _closest(store, bins, rows, code, 2)
     if other < 0:
-        return store.curve_ms[row, 0]
+        return rows[code], -1
     _update_curve(store, rows[other])
-    change = _interpolate(store, rows[other], load) - _interpolate(store, rows[other], store.curve_rps[row, 0])
-    return max(store.curve_ms[row, 0] + change, FLOOR_MS)
+    return rows[code], rows[other]
+
+
+@compiled
+def _latency(store: Store, row: int, other: int, load: float) -> float:
+    """One look-up in a row, with the slope of another one if that is not the same."""
+    if row < 0:
+        return 0.0
+    latency: float = store.curve_ms[row, 0]
+    if other == row:
+        latency = _interpolate(store, row, load)
+    elif other >= 0:
+        change = _interpolate(store, other, load) - _interpolate(store, other, store.curve_rps[row, 0])
+        latency = max(latency + change, FLOOR_MS)
+    return latency
 
 
 @compiled
@@ -259,7 +302,8 @@ def _interpolate(store: Store, row: int, load: float) -> float:
     while n < store.size[row] - 1 and loads[n] < load:
         n += 1
     m = n - 1
-    if loads[n] <= loads[m]:
-        return values[n]
-    slope = (values[n] - values[m]) / (loads[n] - loads[m])
-    return max(values[m] + slope * (load - loads[m]), FLOOR_MS)
+    latency: float = values[n]
+    if loads[n] > loads[m]:
+        slope = (values[n] - values[m]) / (loads[n] - loads[m])
+        latency = max(values[m] + slope * (load - loads[m]), FLOOR_MS)
+    return latency

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.latency_store import add, empty_store, look_up
+from agents.latency_store import add, empty_store, interference_codes, look_up
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
@@ -156,7 +156,8 @@ class PerformanceTable:
         Args:
             microservice: index or indices.
         """
-        cpu, load = self._cpu_seen[microservice], self._load_seen[microservice]
+        i = np.asarray(microservice, np.int64)
+        cpu, load = self._cpu_seen[i], self._load_seen[i]
         known = cpu > 0.0
         return np.where(known, self._target * load / np.where(known, cpu, 1.0), np.inf)
 
@@ -199,18 +200,12 @@ class PerformanceTable:
         self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike
     ) -> tuple[Ints, Ints, Floats]:
         """Index, interference code and load of every sample or question, as arrays of one length."""
-        codes = self._codes(np.asarray(interference, np.float64))
+        hosts = np.asarray(interference, np.float64)[..., :KINDS]
+        codes = interference_codes(hosts.reshape(-1, KINDS), INTERFERENCE_LIMIT, self._bins).reshape(hosts.shape[:-1])
         shape = np.broadcast_shapes(np.shape(microservice), codes.shape, np.shape(load_rps))
         # Copies: compiled code is made once, for contiguous arrays.
         i, code = (np.array(np.broadcast_to(values, shape), np.int64, ndmin=1) for values in (microservice, codes))
         return i, code, np.array(np.broadcast_to(load_rps, shape), np.float64, ndmin=1)
-
-    def _codes(self, interference: Floats) -> Ints:
-        """Bins of equal width from 0 to 80 %, as one number; what lies above belongs to the last."""
-        shares = np.clip(interference[..., :KINDS] / INTERFERENCE_LIMIT, 0.0, 1.0)
-        # Observations are float32: the small addition keeps 0.6 in the bin that starts there.
-        digits = np.minimum(np.floor(shares * self._bins + 1e-6), self._bins - 1).astype(np.int64)
-        return np.asarray(digits @ self._bins ** np.arange(KINDS - 1, -1, -1))
 
     def _load_bins(self, load_rps: Floats, maximum_rps: Floats) -> Ints:
         """Bins of equal width from 0 to the maximum load, going on beyond it.

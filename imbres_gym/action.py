@@ -59,7 +59,9 @@ def decode_connections(
     order = np.flatnonzero(legal)
     order = order[np.argsort(pair[order], kind="stable")]
     starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
-    upstream, downstream, share = (np.split(values[order], starts[1:]) for values in (up[:, 0], down[:, 0], weight))
-    of_pairs = zip(pair[order[starts]].tolist(), upstream, downstream, share, strict=False)
-    plan = {index: Links(*links) for index, *links in of_pairs}
+    upstream, downstream, weight = up[order, 0], down[order, 0], weight[order]
+    plan: dict[int, Links] = {}
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=False):
+        of_pair = slice(start, end)
+        plan[int(pair[order[start]])] = Links(upstream[of_pair], downstream[of_pair], weight[of_pair])
     return ConnectionPlan(plan), int((~legal).sum())

@@ -57,6 +57,6 @@ def _find(places: Ints, shift: int, ids: Ints, wanted: Ints, rows: Ints) -> None
 
 
 @compiled
-def _first_place(identity: int, shift: int) -> int:
+def _first_place(identity: int, shift: int) -> np.int64:
     """The upper bits of a product modulo 2^64."""
     return np.int64((np.uint64(identity) * np.uint64(SCATTER)) >> np.uint64(shift))

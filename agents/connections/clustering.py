@@ -29,23 +29,35 @@ def kmeans_1d(values: Floats, k: int) -> Ints:
     Returns:
         (n,) int64 labels, rising with the value, from 0.
     """
-    distinct, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    centred = distinct - distinct.mean()
-    # Sums over the first values: of their weights, of the values, of their squares.
-    sums = np.zeros((3, len(distinct) + 1))
-    np.cumsum([counts, counts * centred, counts * centred**2], axis=1, out=sums[:, 1:])
-    labels: Ints = _partition(sums, min(k, len(distinct)))[position]
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    distinct = ordered[starts]
+    labels = np.empty(len(values), np.int64)
+    labels[order] = _partition(distinct - distinct.mean(), np.append(starts, len(values)), k)
     return labels
 
 
 @compiled
-def _partition(sums: Floats, groups: int) -> Ints:
-    """Labels of sorted distinct values in the best partition into exactly `groups` intervals.
+def _partition(distinct: Floats, starts: Ints, k: int) -> Ints:
+    """Labels of sorted values in the best partition into at most k intervals.
 
-    best[end]: least cost of the values [0, end) in as many groups as were allowed so far; cuts[group, end]: where the
-    last of them starts.
+    best[end]: least cost of the distinct values [0, end) in as many groups as were allowed so far; cuts[group, end]:
+    where the last of them starts.
+
+    Args:
+        distinct: (d,) the distinct values, rising, near zero.
+        starts: (d + 1,) position of the first value that is equal to each, and the number of values.
+        k: largest number of groups.
     """
-    size = sums.shape[1] - 1
+    size = len(distinct)
+    groups = min(k, size)
+    sums = np.zeros((3, size + 1))  # over the first distinct values: of their counts, of the values, of their squares
+    for index in range(size):
+        count = starts[index + 1] - starts[index]
+        sums[0, index + 1] = sums[0, index] + count
+        sums[1, index + 1] = sums[1, index] + count * distinct[index]
+        sums[2, index + 1] = sums[2, index] + count * (distinct[index] * distinct[index])
     slack = SLACK * sums[2, size]
     cuts = np.zeros((groups, size + 1), np.int64)
     best = np.array([_cost(sums, 0, end) for end in range(size + 1)])
@@ -61,11 +73,11 @@ def _partition(sums: Floats, groups: int) -> Ints:
                     least = before[start] + cost
                     cuts[group, end] = start
             best[end] = least
-    labels = np.zeros(size, np.int64)
+    labels = np.zeros(starts[size], np.int64)
     end = size
     for group in range(groups - 1, -1, -1):
         start = cuts[group, end]
-        labels[start:end] = group
+        labels[starts[start] : starts[end]] = group
         end = start
     return labels
 
@@ -76,4 +88,5 @@ def _cost(sums: Floats, start: int, end: int) -> float:
     weight = sums[0, end] - sums[0, start]
     first = sums[1, end] - sums[1, start]
     second = sums[2, end] - sums[2, start]
-    return max(second - first * first / max(weight, 1.0), 0.0)
+    cost: float = max(second - first * first / max(weight, 1.0), 0.0)
+    return cost

@@ -58,9 +58,9 @@ def order_senders(ids: Ints, share: Floats, group: Ints | None = None) -> Sender
         ids: (n,) container ids.
         share: (n,) share of the calls that each sends; only ratios within a group matter, and a group without any load
             is treated as balanced.
-        group: (n,) label of each one's group; all are one group if None.
+        group: (n,) each one's group: 0, 1, ... without gaps; all are one group if None.
     """
-    labels = np.zeros(len(ids), np.int64) if group is None else np.unique(group, return_inverse=True)[1]
+    labels = np.zeros(len(ids), np.int64) if group is None else group
     order = np.lexsort((ids, -share, labels))
     sent = _normalised(share[order], labels[order])
     return Senders(ids[order], np.cumsum(sent), int(labels.max()) + 1)

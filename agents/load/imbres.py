@@ -48,12 +48,11 @@ class ImbresLoad:
         self._eta = eta
         self._latency = {"mean": "own_latency_ms", "p95": "own_p95_ms"}[statistic]
         self._floor = floor
-        self._D: Floats | None = None
-        self._S: NDArray[np.int64] | None = None
+        self._last: tuple[Floats, NDArray[np.int64]] | None = None  # D and S
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Forget the proportions; the next proposal starts from balanced load."""
-        self._D = self._S = None
+        self._last = None
 
     def propose(self, observation: Observation) -> Floats:
         """One iteration of Algorithm 1; called every control interval (the paper's 5 s).
@@ -66,8 +65,7 @@ class ImbresLoad:
         # Line 2: at first the load is balanced over the containers, D_j = S_j / sum S. The paper does not say what
         # happens to D after scaling. Starting over from balanced load would give up what was learnt at every scaling
         # interval, so the weight per container stays (as in the cluster itself).
-        first = self._D is None or self._S is None
-        D = balanced_proportions(ready) if first else carry_over(self._D, self._S, ready)
+        D = balanced_proportions(ready) if self._last is None else carry_over(*self._last, ready)
         cells = np.flatnonzero(ready > 0)
         # Line 5: l_j is the mean over the host's containers. They share its load equally, so it is what is measured
         # per host: the mean over its spans. Own latency (without downstream calls), as hosts are to be compared.
@@ -76,7 +74,7 @@ class ImbresLoad:
         fresh = (observation["samples"].ravel()[cells] > 0) & np.isfinite(l)
         S = ready.ravel()[cells].astype(np.float64)
         D.ravel()[cells] = shift_load(D.ravel()[cells], S, l, fresh, cells // ready.shape[1], self._eta, self._floor)
-        self._D, self._S = D, ready
+        self._last = D, ready
         return D.copy()
 
 

@@ -78,7 +78,7 @@ def scale_microservices(
         # Line 9. In scaling in, G <= 0, and alpha >= 1 makes it worse: an imbalanced microservice is spared.
         G = alpha[i] * (phi(i, w) - phi(i, rho[i] / (count + f)))
         # Ties (an empty table): add where the load per container is largest, remove where it is smallest.
-        given = _hand_out(abs(dR), ends - steps, ends, G, f * w)
+        given: Ints = _hand_out(abs(dR), ends - steps, ends, G, f * w)
         short = (given == steps) & (steps < room)
         if not short.any():
             return C + f * given
