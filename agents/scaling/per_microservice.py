@@ -71,41 +71,43 @@ def scale_microservices(
     room = _room(C, f, rho, bounds, w_max)
     steps = np.minimum(room, 4 + 2 * abs(dR) // len(C))
     while True:
-        ends = np.cumsum(steps)
-        i = np.repeat(np.arange(len(C)), steps)
-        count = C[i] + f * (np.arange(len(i)) - (ends - steps)[i])  # before each step
+        # Side by side for all microservices: the present count, and that after each step.
+        first = np.cumsum(steps + 1) - steps - 1
+        i = np.repeat(np.arange(len(C)), steps + 1)
+        count = C[i] + f * (np.arange(len(i)) - first[i])
         w = rho[i] / count
+        latency = phi(i, w)
         # Line 9. In scaling in, G <= 0, and alpha >= 1 makes it worse: an imbalanced microservice is spared.
-        G = alpha[i] * (phi(i, w) - phi(i, rho[i] / (count + f)))
+        G = alpha[i[:-1]] * (latency[:-1] - latency[1:])
         # Ties (an empty table): add where the load per container is largest, remove where it is smallest.
-        given: Ints = _hand_out(abs(dR), ends - steps, ends, G, f * w)
+        given: Ints = _hand_out(abs(dR), first, steps, G, f * w)
         short = (given == steps) & (steps < room)
         if not short.any():
             return C + f * given
-        steps = np.where(short, np.minimum(room, 2 * steps), steps)
+        steps = np.where(short, np.minimum(room, 4 * steps), steps)
 
 
 @compiled
-def _hand_out(dR: int, first: Ints, ends: Ints, G: Floats, tie: Floats) -> Ints:
+def _hand_out(dR: int, first: Ints, steps: Ints, G: Floats, tie: Floats) -> Ints:
     """Lines 3-12: how many containers each microservice gets.
 
     Args:
         dR: containers to hand out.
         first: (M,) position in G of each microservice's first step.
-        ends: (M,) position after its last step.
+        steps: (M,) how many it has.
         G: criticality of every possible step.
         tie: of equal steps the one with the largest comes first, and then that of the first microservice.
     """
     # The smallest entry of the heap is the most critical step.
-    heap = [(-G[first[i]], -tie[first[i]], i) for i in range(len(first)) if first[i] < ends[i]]
+    heap = [(-G[first[i]], -tie[first[i]], i) for i in range(len(first)) if steps[i] > 0]
     heapq.heapify(heap)
     given = np.zeros(len(first), np.int64)
     while dR != 0 and len(heap) > 0:  # line 3
         k = heap[0][2]  # line 10
         given[k] += 1  # line 11
         dR -= 1  # line 12
-        step = first[k] + given[k]
-        if step < ends[k]:
+        if given[k] < steps[k]:
+            step = first[k] + given[k]
             heapq.heapreplace(heap, (-G[step], -tie[step], k))
         else:
             heapq.heappop(heap)
