@@ -16,19 +16,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a cluster; the defaults are those of issue-sized production clusters (Alibaba's traces).
+    """Size of a cluster; the defaults are those of a large production cluster, with some 3 million connections.
 
     Attributes:
         hosts, microservices, containers: how many.
         pairs: (upstream, downstream) pairs of microservices; at least microservices - 1.
-        connections: wanted in all; sets the budget of a pair, per downstream container.
+        budget: connections of a pair, per downstream container: pairs * budget * containers / microservices in all.
     """
 
     hosts: int = 4000
     microservices: int = 1500
     containers: int = 300_000
     pairs: int = 3000
-    connections: int = 3_000_000
+    budget: int = 5
 
 
 class MadeUpCluster:
@@ -119,13 +119,11 @@ class MadeUpCluster:
 
     def _info(self, counts: NDArray[np.int64]) -> ClusterInfo:
         size = self._size
-        pairs = self._pairs()
-        downstream = counts[[down for _, down in pairs]].sum()
         return ClusterInfo(
             microservices=tuple(f"service-{i}" for i in range(size.microservices)),
             hosts=tuple(f"host-{j}" for j in range(size.hosts)),
             classes=("request",),
-            pairs=pairs,
+            pairs=self._pairs(),
             entries=(0,),
             cores=np.full(size.microservices, 4.0),
             memory_mb=np.full(size.microservices, 8192.0),
@@ -136,7 +134,7 @@ class MadeUpCluster:
             min_replicas=1,
             max_replicas=2 * int(counts.max()),
             max_containers=size.containers,
-            connections_per_container=max(1, round(size.connections / downstream)),
+            connections_per_container=size.budget,
             startup_s=5.0,
             initial_replicas=counts,
         )
