@@ -2,7 +2,8 @@
 
 A *row* belongs to one microservice at one interference (a code of its bins). It has one entry per load bin that was
 seen, in the order of appearance; the *curve* of a row is what look-ups interpolate: the entries by rising load, with
-latencies that do not fall.
+latencies that do not fall. The entries of all rows share arrays, in which each row has some places side by side; a row
+that needs more moves to twice as many at the end.
 """
 
 from __future__ import annotations
@@ -19,38 +20,46 @@ Floats = NDArray[np.float64]
 
 FLOOR_MS = 0.001
 """Least latency that an extrapolation returns [ms]: the resolution of Jaeger's spans, one microsecond."""
+LEAST_ROOM = 4
+"""Places of a new row: the paper's bins up to the maximum load."""
+ROWS, PLACES = 0, 1
+"""Positions in `Store.used`."""
 UNASKED = -2
 """Stands for a row that was not looked for yet."""
 
 
 class Store(NamedTuple):
-    """Entries and curves of M microservices, K interference codes, R rows of room for W entries each.
+    """Entries and curves of M microservices, K interference codes, R rows and E places.
 
     Attributes:
         row: (M, K) int32, -1 where nothing is known.
-        used: (1,) int64, rows in use.
-        size: (R,) int64, entries of a row.
-        load_bin: (R, W) int64, the key of an entry in its row.
-        load_rps: (R, W) float64, running mean of the load in a bin [1/s per container].
-        latency_ms: (R, W) float64, running mean of the tail latency.
-        current: (R,) bool, whether the curve is that of the entries.
-        curve_rps, curve_ms: (R, W) float64, rising loads and their latencies.
+        used: (2,) int64, rows and places in use.
+        start: (R,) int64, first place of a row.
+        room: (R,) int64, its places.
+        size: (R,) int64, its entries.
+        current: (R,) bool, whether its curve is that of the entries.
+        load_bin: (E,) int64, the key of an entry in its row.
+        load_rps: (E,) float64, running mean of the load in a bin [1/s per container].
+        latency_ms: (E,) float64, running mean of the tail latency.
+        curve_rps, curve_ms: (E,) float64, rising loads and their latencies.
     """
 
     row: NDArray[np.int32]
     used: Ints
+    start: Ints
+    room: Ints
     size: Ints
+    current: NDArray[np.bool_]
     load_bin: Ints
     load_rps: Floats
     latency_ms: Floats
-    current: NDArray[np.bool_]
     curve_rps: Floats
     curve_ms: Floats
 
 
 def empty_store(microservices: int, codes: int) -> Store:
     """A store without entries."""
-    return _with_room(np.full((microservices, codes), -1, np.int32), rows=max(microservices, 1), width=8)
+    return _with_room(np.full((microservices, codes), -1, np.int32), rows=microservices, places=8 * microservices)
 
 
 def add(
@@ -105,34 +114,29 @@ def interference_codes(interference: Floats, limit: float, bins: int) -> Ints:
     return codes
 
 
-def _with_room(row: NDArray[np.int32], rows: int, width: int) -> Store:
-    shape = rows, width
+def _with_room(row: NDArray[np.int32], rows: int, places: int) -> Store:
     return Store(
         row=row,
-        used=np.zeros(1, np.int64),
+        used=np.zeros(2, np.int64),
+        start=np.zeros(rows, np.int64),
+        room=np.zeros(rows, np.int64),
         size=np.zeros(rows, np.int64),
-        load_bin=np.zeros(shape, np.int64),
-        load_rps=np.zeros(shape),
-        latency_ms=np.zeros(shape),
         current=np.zeros(rows, np.bool_),
-        curve_rps=np.zeros(shape),
-        curve_ms=np.zeros(shape),
+        load_bin=np.zeros(places, np.int64),
+        load_rps=np.zeros(places),
+        latency_ms=np.zeros(places),
+        curve_rps=np.zeros(places),
+        curve_ms=np.zeros(places),
     )
 
 
 def _grown(store: Store) -> Store:
-    """The same entries with twice the room: for rows if all are in use, or else for entries of a row."""
-    rows, width = store.load_bin.shape
-    full = int(store.used[0]) == rows
-    larger = _with_room(store.row, 2 * rows if full else rows, width if full else 2 * width)
-    larger.used[:] = store.used
-    larger.size[:rows] = store.size
-    for old, new in (
-        (store.load_bin, larger.load_bin),
-        (store.load_rps, larger.load_rps),
-        (store.latency_ms, larger.latency_ms),
-    ):
-        new[:rows, :width] = old
+    """The same entries with twice the room: for rows if all are in use, or else for entries."""
+    rows, places = len(store.size), len(store.load_bin)
+    full = int(store.used[ROWS]) == rows
+    larger = _with_room(store.row, 2 * rows if full else rows, places if full else 2 * places)
+    for old, new in zip(store[1:], larger[1:], strict=True):
+        new[: len(old)] = old
     return larger
 
 
@@ -151,26 +155,42 @@ def _add(
     for sample in range(done, len(microservice)):
         row = store.row[microservice[sample], code[sample]]
         if row < 0:
-            if store.used[0] == len(store.size):
+            if store.used[ROWS] == len(store.size):
                 return sample
-            row = store.used[0]
-            store.used[0] += 1
+            row = store.used[ROWS]
+            store.used[ROWS] += 1
             store.row[microservice[sample], code[sample]] = row
         entry = 0
-        while entry < store.size[row] and store.load_bin[row, entry] != load_bin[sample]:
+        while entry < store.size[row] and store.load_bin[store.start[row] + entry] != load_bin[sample]:
             entry += 1
-        if entry == store.load_bin.shape[1]:
+        if entry == store.room[row] and not _moved(store, row):
             return sample
+        place = store.start[row] + entry
         if entry == store.size[row]:
             store.size[row] += 1
-            store.load_bin[row, entry] = load_bin[sample]
-            store.load_rps[row, entry] = load[sample]
-            store.latency_ms[row, entry] = latency[sample]
+            store.load_bin[place] = load_bin[sample]
+            store.load_rps[place] = load[sample]
+            store.latency_ms[place] = latency[sample]
         else:
-            store.load_rps[row, entry] += rate * (load[sample] - store.load_rps[row, entry])
-            store.latency_ms[row, entry] += rate * (latency[sample] - store.latency_ms[row, entry])
+            store.load_rps[place] += rate * (load[sample] - store.load_rps[place])
+            store.latency_ms[place] += rate * (latency[sample] - store.latency_ms[place])
         store.current[row] = False
     return len(microservice)
+
+
+@compiled
+def _moved(store: Store, row: int) -> bool:
+    """Give a row twice as many places; false if there are not enough."""
+    start, room, new = store.start[row], max(2 * store.room[row], LEAST_ROOM), store.used[PLACES]
+    if new + room > len(store.load_bin):
+        return False
+    for entry in range(store.size[row]):
+        store.load_bin[new + entry] = store.load_bin[start + entry]
+        store.load_rps[new + entry] = store.load_rps[start + entry]
+        store.latency_ms[new + entry] = store.latency_ms[start + entry]
+    store.start[row], store.room[row] = new, room
+    store.used[PLACES] += room
+    return True
 
 
 @compiled
@@ -220,11 +240,11 @@ def _latency(store: Store, row: int, other: int, load: float) -> float:
     """One look-up in a row, with the slope of another one if that is not the same."""
     if row < 0:
         return 0.0
-    latency: float = store.curve_ms[row, 0]
+    latency: float = store.curve_ms[store.start[row]]
     if other == row:
         latency = _interpolate(store, row, load)
     elif other >= 0:
-        change = _interpolate(store, other, load) - _interpolate(store, other, store.curve_rps[row, 0])
+        change = _interpolate(store, other, load) - _interpolate(store, other, store.curve_rps[store.start[row]])
         latency = max(latency + change, FLOOR_MS)
     return latency
 
@@ -262,13 +282,14 @@ def _update_curve(store: Store, row: int) -> None:
     """
     if store.current[row]:
         return
-    loads, values, size = store.curve_rps[row], store.curve_ms[row], store.size[row]
+    start, size = store.start[row], store.size[row]
+    loads, values = store.curve_rps[start : start + size], store.curve_ms[start : start + size]
     for entry in range(size):  # insertion sort
-        load, place = store.load_rps[row, entry], entry
+        load, place = store.load_rps[start + entry], entry
         while place > 0 and loads[place - 1] > load:
             loads[place], values[place] = loads[place - 1], values[place - 1]
             place -= 1
-        loads[place], values[place] = load, store.latency_ms[row, entry]
+        loads[place], values[place] = load, store.latency_ms[start + entry]
     members = np.empty(size, np.int64)
     pools = 0
     for entry in range(size):
@@ -297,9 +318,10 @@ def _interpolate(store: Store, row: int, load: float) -> float:
     be a staircase, and the gain of one container, eq. (5), almost always zero. w_m and w_n are the mean loads stored
     in the two nearest bins; beyond the outermost the line through the last two goes on, not below `FLOOR_MS`.
     """
-    loads, values = store.curve_rps[row], store.curve_ms[row]
+    start, size = store.start[row], store.size[row]
+    loads, values = store.curve_rps[start : start + size], store.curve_ms[start : start + size]
     n = 1
-    while n < store.size[row] - 1 and loads[n] < load:
+    while n < size - 1 and loads[n] < load:
         n += 1
     m = n - 1
     latency: float = values[n]
