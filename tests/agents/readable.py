@@ -43,6 +43,20 @@ def shift_load(D: Floats, S: Floats, l: Floats, fresh: NDArray[np.bool_], eta: f
     return result
 
 
+def carry_over(D: Floats, before: Ints, after: Ints) -> Floats:
+    """The weight per container of a host stays; a new host gets the mean weight of the containers that stay."""
+    result = np.zeros_like(D)
+    for i in range(len(D)):
+        hosts = [j for j in range(D.shape[1]) if after[i, j] > 0]
+        staying = [j for j in hosts if before[i, j] > 0]
+        weight = {j: D[i, j] / before[i, j] for j in staying}
+        mean = sum(weight[j] * after[i, j] for j in staying) / max(sum(after[i, j] for j in staying), 1)
+        load = {j: weight.get(j, mean if mean > 0.0 else 1.0) * after[i, j] for j in hosts}
+        for j in hosts:
+            result[i, j] = load[j] / sum(load.values())
+    return result
+
+
 @dataclass
 class Table:
     """The performance table: per microservice, interference bins -> load bin -> (load, latency)."""

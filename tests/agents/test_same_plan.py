@@ -124,8 +124,11 @@ def test_load_shifting(hosts: int, seed: int) -> None:
     info = make_info(microservices=3, hosts=hosts)
     policy = ImbresLoad()
     policy.reset(info, seed=0)
-    observation = random_interval(rng, info, 5.0)
-    start = balanced_proportions(observation["ready"])
-    S, l = observation["ready"].astype(np.float64), observation["own_latency_ms"].astype(np.float64)  # noqa: E741
-    expected = readable.shift_load(start, S, l, observation["samples"] > 0, eta=0.2, floor=0.01)
-    assert np.array_equal(policy.propose(observation), expected)
+    expected = before = None
+    for step in range(1, 5):
+        observation = random_interval(rng, info, 5.0 * step)
+        ready, l = observation["ready"], observation["own_latency_ms"].astype(np.float64)  # noqa: E741
+        D = balanced_proportions(ready) if expected is None else readable.carry_over(expected, before, ready)
+        expected = readable.shift_load(D, ready.astype(np.float64), l, observation["samples"] > 0, eta=0.2, floor=0.01)
+        before = ready
+        assert np.array_equal(policy.propose(observation), expected)
