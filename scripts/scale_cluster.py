@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.observation import Observation
 from imbres_gym.plan import balanced_proportions
-from imbres_gym.telemetry import ClusterInfo
+from imbres_gym.telemetry import ClusterInfo, pair_share_shape
 
 Floats = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ class MadeUpCluster:
             "sla_ms": np.array([self.info.sla_ms], np.float32),
             "proportions": self._proportions.astype(np.float32),
             "connections": np.zeros(len(self.info.pairs), np.int64),
-            "pair_share": np.zeros((len(self.info.pairs), 0, 0), np.float32),
+            "pair_share": np.zeros(pair_share_shape(len(self.info.pairs), size.hosts), np.float32),
             "containers": self._containers.copy(),
             "container_usage": np.ones((containers, 3), np.float32),
             "critical_path": np.zeros((size.microservices, 3), np.float32),

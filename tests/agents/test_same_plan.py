@@ -30,7 +30,7 @@ def identical(mine: Links, theirs: Links) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_matching(data: st.DataObject) -> None:
     sent = np.array(data.draw(st.lists(share, min_size=1, max_size=15)))
