@@ -14,52 +14,69 @@ from imbres_gym.telemetry import ClusterInfo
 
 @dataclass(frozen=True)
 class Containers:
-    """The ready containers of one microservice, sorted by id.
+    """The ready containers of one microservice, sorted by id, and what each is to receive.
 
     Attributes:
         ids: (n,) int64, container ids.
         hosts: (n,) int64, host index of each.
+        shares: (n,) float64 [0-1], share of the microservice's load of each, see `container_shares`.
     """
 
     ids: NDArray[np.int64]
     hosts: NDArray[np.int64]
+    shares: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def ready_containers(observation: Observation) -> list[Containers]:
-    """The ready containers of every microservice, in the order of the microservices."""
+def ready_containers(observation: Observation, proportions: NDArray[np.float64]) -> list[Containers]:
+    """The ready containers of every microservice, in the order of the microservices.
+
+    The table is sorted once, and each microservice has a slice of it: O(N log N) for N containers.
+
+    Args:
+        observation: with the container table.
+        proportions: (M, H) load proportions that are to hold [0-1].
+    """
     table = np.asarray(observation["containers"], np.int64)
-    ready = table[(table[:, 0] >= 0) & (table[:, 3] == 1)]
-    ready = ready[np.argsort(ready[:, 0], kind="stable")]
-    of_microservice = [ready[ready[:, 1] == index] for index in range(observation["ready"].shape[0])]
-    return [Containers(rows[:, 0].copy(), rows[:, 2].copy()) for rows in of_microservice]
+    ids, microservice, hosts = table[(table[:, 0] >= 0) & (table[:, 3] == 1), :3].T
+    order = np.argsort(ids, kind="stable")
+    # Of indices that fit into 16 bits NumPy makes a radix sort, eight times as fast.
+    small = microservice[order].astype(np.min_scalar_type(len(proportions)))
+    order = order[np.argsort(small, kind="stable")]
+    ids, hosts = ids[order], hosts[order]
+    ends = np.cumsum(np.bincount(microservice, minlength=len(proportions))).tolist()
+    slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    return [
+        Containers(ids[part], hosts[part], container_shares(hosts[part], row))
+        for part, row in zip(slices, proportions, strict=True)
+    ]
 
 
-def container_shares(containers: Containers, proportions: NDArray[np.float64]) -> NDArray[np.float64]:
+def container_shares(hosts: NDArray[np.int64], proportions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the microservice's load that each container gets: D_j / S_j, normalised; equal if all are zero.
 
     Args:
-        containers: n >= 1 containers of one microservice.
+        hosts: (n,) host index of each container of one microservice.
         proportions: (H,) load proportions of the microservice [0-1].
 
     Returns:
-        (n,) float64 [0-1], sums to 1.
+        (n,) float64 [0-1], sums to 1 if there are containers.
     """
-    per_host = np.bincount(containers.hosts, minlength=len(proportions))
-    shares: NDArray[np.float64] = proportions[containers.hosts] / per_host[containers.hosts]
-    if shares.sum() <= 0.0:
-        shares = np.ones(len(containers))
-    shares /= shares.sum()
+    per_host = np.bincount(hosts, minlength=len(proportions))
+    shares: NDArray[np.float64] = proportions[hosts] / per_host[hosts]
+    total = shares.sum()
+    if total <= 0.0:
+        return np.full(len(hosts), 1.0 / max(len(hosts), 1))
+    shares /= total
     return shares
 
 
 def connected_pairs(
-    observation: Observation, info: ClusterInfo
+    containers: list[Containers], info: ClusterInfo
 ) -> Iterator[tuple[int, tuple[int, int], Containers, Containers]]:
     """Pair index, its (upstream, downstream) microservices, and the ready containers of both, where both have some."""
-    containers = ready_containers(observation)
     for pair, (upstream, downstream) in enumerate(info.pairs):
         up, down = containers[upstream], containers[downstream]
         if len(up) > 0 and len(down) > 0:

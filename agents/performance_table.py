@@ -6,49 +6,41 @@ Symbols: I interference, w load per container, phi the table; equations (2)-(4) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agents.latency_store import add, empty_store, interference_codes, look_up
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
 
-Key = tuple[int, ...]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 INTERFERENCE_LIMIT = 0.8
 """Utilisation at which the last interference bin ends (the paper's 80 %); more falls into the last bin."""
-FLOOR_MS = 0.001
-"""Least latency that an extrapolation returns [ms]: the resolution of Jaeger's spans, one microsecond."""
 KINDS = 3
 """Kinds of interference in the key: CPU, memory bandwidth, network (eq. 2); the observation's fourth is not used."""
+LAST_BIN = 2**62
+"""No load bin is beyond this one: it has to be an int64."""
 
 
 class LatencyTable(Protocol):
-    """What the tiers need of a performance table, wherever it is stored."""
+    """What the tiers need of a performance table, wherever it is stored. Questions come in batches."""
 
     def observe(self, observation: Observation) -> None:
         """Learn from one control interval; the same interval twice is learnt once."""
         ...
 
-    def latency_ms(self, microservice: int, interference: ArrayLike, load_rps: float) -> float:
-        """Predicted tail latency [ms]; 0 if nothing is known of the microservice."""
+    def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> Floats:
+        """Predicted tail latencies [ms]; 0 where nothing is known of the microservice."""
         ...
 
-    def maximum_load_rps(self, microservice: int) -> float:
+    def maximum_load_rps(self, microservice: ArrayLike) -> Floats:
         """Load of one container at 50 % CPU [1/s]; infinite as long as it is not known."""
         ...
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored value: the running means of load [1/s per container] and tail latency [ms] in a bin."""
-
-    load_rps: float
-    latency_ms: float
 
 
 class PerformanceTable:
@@ -77,11 +69,10 @@ class PerformanceTable:
         self._rate = rate
         self._target = target
         count = len(info.microservices)
-        self._entries: list[dict[Key, dict[int, Entry]]] = [{} for _ in range(count)]
-        self._curves: list[dict[Key, tuple[NDArray[np.float64], NDArray[np.float64]]]] = [{} for _ in range(count)]
+        self._store = empty_store(count, bins**KINDS)
         self._load_seen = np.zeros(count)
         self._cpu_seen = np.zeros(count)
-        self._ready_before: NDArray[np.int64] | None = None
+        self._ready_before: Ints | None = None
         self._time_s = -math.inf
 
     def observe(self, observation: Observation) -> None:
@@ -95,171 +86,132 @@ class PerformanceTable:
         if time_s == self._time_s:
             return
         self._time_s = time_s
-        for microservice in range(len(self._entries)):
-            self._observe_microservice(observation, microservice)
+        # Cells: a microservice i and a host j that has containers of it, side by side for all.
+        cells = np.flatnonzero(observation["ready"] > 0)
+        i, j = np.divmod(cells, observation["ready"].shape[1])
+        ready = observation["ready"].ravel()[cells]
+        load = observation["load_rps"].ravel()[cells].astype(np.float64)
+        interference = observation["interference"][:, :KINDS].astype(np.float64)
+        fresh = observation["samples"].ravel()[cells] > 0
+        self._learn_maximum_load(observation, cells[fresh], interference, (load / ready)[fresh])
+        self._insert_means(observation, i, interference[j], ready, load, np.unique(i[fresh]))
+        tail = observation["own_p95_ms"].ravel()[cells]
+        self.insert(i[fresh], interference[j[fresh]], (load / ready)[fresh], tail[fresh])
         self._ready_before = observation["ready"].copy()
 
-    def _observe_microservice(self, observation: Observation, i: int) -> None:
-        ready = observation["ready"][i].astype(np.float64)
-        hosts = np.flatnonzero((ready > 0) & (observation["samples"][i] > 0))
-        if hosts.size == 0:
-            return
-        interference = observation["interference"][:, :KINDS].astype(np.float64)
-        load = observation["load_rps"][i].astype(np.float64)
-        self._learn_maximum_load(i, hosts, interference, load / np.maximum(ready, 1.0), observation)
-        # Eq. (2): the average over the hosts that run the microservice; w_i: the average load per container.
-        running = ready > 0
-        mean_load = float(load[running].sum() / ready[running].sum())
-        tail = float(observation["microservice_p95_ms"][i])
-        if np.count_nonzero(running) > 1:  # of a single host it is the same sample as the host's own
-            self.insert(i, interference[running].mean(axis=0), mean_load, tail)
-        for j in hosts:
-            self.insert(i, interference[j], float(load[j] / ready[j]), float(observation["own_p95_ms"][i, j]))
-
-    def _learn_maximum_load(
-        self,
-        i: int,
-        hosts: NDArray[np.intp],
-        interference: NDArray[np.float64],
-        load: NDArray[np.float64],
-        observation: Observation,
+    def _insert_means(
+        self, observation: Observation, i: Ints, interference: Floats, ready: Ints, load: Floats, measured: Ints
     ) -> None:
+        """Eq. (2): the average over the hosts that run the microservice; w_i: the average load per container.
+
+        Of a microservice on a single host it is the same sample as the host's own, and left out.
+
+        Args:
+            observation: with the tail latencies of microservices.
+            i: (n,) microservice of each cell.
+            interference: (n, KINDS) of the host of each cell.
+            ready: (n,) containers.
+            load: (n,) calls/s.
+            measured: microservices with fresh samples.
+        """
+        count = len(self._load_seen)
+        hosts = np.bincount(i, minlength=count)
+        whole = measured[hosts[measured] > 1]
+        mean = np.stack([np.bincount(i, of_kind, count)[whole] / hosts[whole] for of_kind in interference.T], axis=1)
+        mean_load = np.bincount(i, load, count)[whole] / np.bincount(i, ready, count)[whole]
+        self.insert(whole, mean, mean_load, observation["microservice_p95_ms"][whole])
+
+    def _learn_maximum_load(self, observation: Observation, cells: Ints, interference: Floats, load: Floats) -> None:
         """Add the least interfered host to the estimate of the load at 50 % CPU utilisation without interference.
 
         The paper does not say where that maximum comes from. CPU use is taken to be proportional to load, so the ratio
         of the sums of both over all intervals so far estimates it online, without a profile. What a container uses when
         idle is not told apart: where it is a large share of the use, the estimate is too low.
+
+        Args:
+            observation: of the interval.
+            cells: (n,) flat indices of (microservice, host) with fresh samples.
+            interference: (H, KINDS) utilisation.
+            load: (n,) load per container [1/s].
         """
         # CPU use is over the quota of all containers of the interval, starting and ending ones included; load is per
         # ready container. The two go together only where no container came or went.
-        steady = observation["pending"][i, hosts] == 0
+        steady = observation["pending"].ravel()[cells] == 0
         if self._ready_before is not None:
-            steady &= observation["ready"][i, hosts] == self._ready_before[i, hosts]
-        hosts = hosts[steady]
-        if hosts.size == 0:
-            return
-        calmest = hosts[np.argmin(interference[hosts].mean(axis=1))]
-        self._load_seen[i] += load[calmest]
-        self._cpu_seen[i] += float(observation["cpu_utilisation"][i, calmest])
+            steady &= observation["ready"].ravel()[cells] == self._ready_before.ravel()[cells]
+        cells, load = cells[steady], load[steady]
+        i, j = np.divmod(cells, len(interference))
+        disturbance = interference.mean(axis=1)[j]
+        least = np.full(len(self._load_seen), np.inf)
+        np.minimum.at(least, i, disturbance)
+        calm = np.flatnonzero(disturbance == least[i])
+        known, first = np.unique(i[calm], return_index=True)
+        calmest = calm[first]
+        self._load_seen[known] += load[calmest]
+        self._cpu_seen[known] += observation["cpu_utilisation"].ravel()[cells[calmest]]
 
-    def maximum_load_rps(self, microservice: int) -> float:
-        """Load of one container at the target utilisation [1/s]; infinite as long as no CPU use was seen."""
-        cpu = float(self._cpu_seen[microservice])
-        return self._target * float(self._load_seen[microservice]) / cpu if cpu > 0.0 else math.inf
-
-    def insert(self, microservice: int, interference: ArrayLike, load_rps: float, latency_ms: float) -> None:
-        """Store one sample (eq. 3); a latency that is not finite and positive is left out.
+    def maximum_load_rps(self, microservice: ArrayLike) -> Floats:
+        """Load of one container at the target utilisation [1/s]; infinite as long as no CPU use was seen.
 
         Args:
-            microservice: its index.
-            interference: (3,) or (4,) utilisation of CPU, memory bandwidth, network (LLC is not used) [0-1].
-            load_rps: load per container [1/s].
-            latency_ms: tail latency [ms].
+            microservice: index or indices.
         """
-        if not (math.isfinite(latency_ms) and latency_ms > 0.0):
-            return
-        key = self._interference_bins(interference)
-        by_load = self._entries[microservice].setdefault(key, {})
-        load_bin = self._load_bin(load_rps, self.maximum_load_rps(microservice))
-        old = by_load.get(load_bin)
-        if old is None:
-            by_load[load_bin] = Entry(load_rps, latency_ms)
-        else:
-            by_load[load_bin] = Entry(
-                old.load_rps + self._rate * (load_rps - old.load_rps),
-                old.latency_ms + self._rate * (latency_ms - old.latency_ms),
-            )
-        self._curves[microservice].pop(key, None)
+        i = np.asarray(microservice, np.int64)
+        cpu, load = self._cpu_seen[i], self._load_seen[i]
+        known = cpu > 0.0
+        return np.where(known, self._target * load / np.where(known, cpu, 1.0), np.inf)
 
-    def latency_ms(self, microservice: int, interference: ArrayLike, load_rps: float) -> float:
+    def insert(
+        self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike, latency_ms: ArrayLike
+    ) -> None:
+        """Add samples, one after the other; those without a latency (0 or not finite) are left out.
+
+        Args:
+            microservice: (n,) indices, or one.
+            interference: (n, 3) or (n, 4) utilisation of the host or hosts (a fourth kind is not used) [0-1].
+            load_rps: (n,) load per container [1/s].
+            latency_ms: (n,) tail latency [ms].
+        """
+        i, code, load = self._aligned(microservice, interference, load_rps)
+        tail = np.broadcast_to(np.asarray(latency_ms, np.float64), i.shape)
+        usable = np.isfinite(tail) & (tail > 0.0)
+        i, code, load, tail = i[usable], code[usable], load[usable], tail[usable]
+        load_bin = self._load_bins(load, self.maximum_load_rps(i))
+        self._store = add(self._store, i, code, load_bin, load, tail, self._rate)
+
+    def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> Floats:
         """Look up phi_i(I, w).
 
         Args:
-            microservice: its index i.
-            interference: (3,) or (4,) utilisation [0-1].
-            load_rps: load per container w [1/s].
+            microservice: (n,) indices i, or one.
+            interference: (n, 3) or (n, 4) utilisation [0-1].
+            load_rps: (n,) load per container w [1/s].
 
         Returns:
-            Tail latency [ms], never falling with the load; 0 if the table has nothing on the microservice.
+            (n,) tail latency [ms], never falling with the load; 0 where the table has nothing on the microservice. For
+            a single question a single number.
         """
-        known = self._entries[microservice]
-        if not known:
-            return 0.0
-        key = self._interference_bins(interference)
-        if key not in known:
-            key = closest(key, known)
-        loads, values = self._curve(microservice, key)
-        two_loads = [other for other, by_load in known.items() if len(by_load) > 1]
-        if len(loads) > 1 or not two_loads:
-            return interpolate(loads, values, load_rps)
-        # Eq. (4) needs two loads. Where only one is known, the closest interference with two says how latency changes
-        # with load; a constant would say that containers are of no use to this microservice.
-        other = self._curve(microservice, closest(key, two_loads))
-        change = interpolate(*other, load_rps) - interpolate(*other, float(loads[0]))
-        return max(float(values[0]) + change, FLOOR_MS)
+        i, code, load = self._aligned(microservice, interference, load_rps)
+        found = look_up(self._store, self._bins, i, code, load)
+        single = np.ndim(microservice) == np.ndim(load_rps) == 0 and np.ndim(interference) == 1
+        return np.asarray(found[0] if single else found)
 
-    def _curve(self, microservice: int, key: Key) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Loads (rising) and latencies (not falling) stored for one interference."""
-        curve = self._curves[microservice].get(key)
-        if curve is None:
-            entries = sorted(self._entries[microservice][key].values(), key=lambda entry: entry.load_rps)
-            loads = np.array([entry.load_rps for entry in entries])
-            curve = loads, monotone(np.array([entry.latency_ms for entry in entries]))
-            self._curves[microservice][key] = curve
-        return curve
+    def _aligned(
+        self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike
+    ) -> tuple[Ints, Ints, Floats]:
+        """Index, interference code and load of every sample or question, as arrays of one length."""
+        hosts = np.asarray(interference, np.float64)[..., :KINDS]
+        codes = interference_codes(hosts.reshape(-1, KINDS), INTERFERENCE_LIMIT, self._bins).reshape(hosts.shape[:-1])
+        shape = np.broadcast_shapes(np.shape(microservice), codes.shape, np.shape(load_rps))
+        # Copies: compiled code is made once, for contiguous arrays.
+        i, code = (np.array(np.broadcast_to(values, shape), np.int64, ndmin=1) for values in (microservice, codes))
+        return i, code, np.array(np.broadcast_to(load_rps, shape), np.float64, ndmin=1)
 
-    def _interference_bins(self, interference: ArrayLike) -> Key:
-        """Bins of equal width from 0 to 80 %; what lies above belongs to the last."""
-        shares = np.clip(np.asarray(interference, np.float64)[:KINDS] / INTERFERENCE_LIMIT, 0.0, 1.0)
-        # Observations are float32: the small addition keeps 0.6 in the bin that starts there.
-        return tuple(int(b) for b in np.minimum(np.floor(shares * self._bins + 1e-6), self._bins - 1))
-
-    def _load_bin(self, load_rps: float, maximum_rps: float) -> int:
+    def _load_bins(self, load_rps: Floats, maximum_rps: Floats) -> Ints:
         """Bins of equal width from 0 to the maximum load, going on beyond it.
 
         The paper takes utilisations above 50 % to be rare. Where they are not, one last bin would hold all that is
         known, and the table could not tell what a container more or less changes just when it is needed.
         """
-        return int(load_rps / maximum_rps * self._bins + 1e-6) if maximum_rps > 0.0 else 0
-
-
-def closest(key: Key, known: Iterable[Key]) -> Key:
-    """The known key at the least Euclidean distance in bins; of several the most interfered, as the safe guess."""
-    return min(known, key=lambda other: (math.dist(key, other), -sum(other), tuple(-b for b in other)))
-
-
-def monotone(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest non-falling sequence (least squares): noise must not make latency fall with load.
-
-    Otherwise the gain of one more container, eq. (5), could be negative. Pool adjacent violators.
-    """
-    pools: list[tuple[float, int]] = []
-    for value in values:
-        mean, size = float(value), 1
-        while pools and pools[-1][0] > mean:
-            last, count = pools.pop()
-            mean, size = (mean * size + last * count) / (size + count), size + count
-        pools.append((mean, size))
-    return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
-
-
-def interpolate(loads: NDArray[np.float64], values: NDArray[np.float64], w: float) -> float:
-    """Eq. (4), corrected: phi(w_m) + (phi(w_n) - phi(w_m)) (w - w_m) / (w_n - w_m).
-
-    The printed equation lacks the first term. A hit is interpolated as well: were it the value of its bin, phi would
-    be a staircase, and the gain of one container, eq. (5), almost always zero. w_m and w_n are the mean loads stored
-    in the two nearest bins; beyond the outermost the line through the last two goes on, not below `FLOOR_MS`.
-
-    Args:
-        loads: (n,) stored loads, rising [1/s].
-        values: (n,) their latencies, not falling [ms].
-        w: load [1/s].
-    """
-    if len(loads) == 1:
-        return float(values[0])
-    n = int(np.clip(np.searchsorted(loads, w), 1, len(loads) - 1))
-    m = n - 1
-    if loads[n] <= loads[m]:
-        return float(values[n])
-    slope = (values[n] - values[m]) / (loads[n] - loads[m])
-    return max(float(values[m] + slope * (w - loads[m])), FLOOR_MS)
+        share = np.divide(load_rps, maximum_rps, out=np.zeros_like(load_rps), where=maximum_rps > 0.0)
+        return np.minimum(share * self._bins + 1e-6, LAST_BIN).astype(np.int64)

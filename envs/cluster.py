@@ -82,7 +82,7 @@ class ClusterEnv(MicroserviceEnv):
     | `sla_ms` | (1,) float32 | ms | 0, 1000 L | target of the p95 |
     | `proportions` | (M, H) float32 | - | 0, 1 | load proportions in force |
     | `connections` | (P,) int64 | - | 0, N^2 | open connections |
-    | `pair_share` | (P, H, H) float32 | - | 0, 1 | share of a pair's traffic from host to host |
+    | `pair_share` | (P, H, H) float32 | - | 0, 1 | traffic from host to host; (P, 0, 0) if above 10^6 |
     | `containers` | (N, 4) int64 | - | -1, max | id, microservice, host, ready; unused rows are -1 |
     | `container_usage` | (N, 3) float32 | 1/s, -, s | 0, max | load, CPU over quota, age; unused rows are 0 |
     | `critical_path` | (M, 3) float32 | - | 0, -1, 0; 1, 1, max | share of paths, RI, CI; 0 without traces |

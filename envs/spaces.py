@@ -7,7 +7,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 
 from imbres_gym.observation import FAILED_MS
-from imbres_gym.telemetry import ClusterInfo
+from imbres_gym.telemetry import ClusterInfo, pair_share_shape
 
 UNBOUNDED = float(np.finfo(np.float32).max)
 """Upper bound of a rate, which has none of its own: the largest finite float32 [1/s]."""
@@ -54,7 +54,7 @@ def observation_space(info: ClusterInfo, horizon_s: float) -> spaces.Dict:
             "sla_ms": _real((1,), max(latency_ms, info.sla_ms)),
             "proportions": _real((m, h), 1.0),
             "connections": _integer((p,), n * n),
-            "pair_share": _real((p, h, h), 1.0),
+            "pair_share": _real(pair_share_shape(p, h), 1.0),
             "containers": _integer((n, 4), [UNCOUNTED, m - 1, h - 1, 1], low=-1),
             "container_usage": _real((n, 3), [UNBOUNDED, float(cpu.max()), horizon_s]),
             "critical_path": _real((m, 3), [1.0, 1.0, UNBOUNDED], low=[0.0, -1.0, 0.0]),

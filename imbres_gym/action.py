@@ -6,8 +6,12 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 from numpy.typing import NDArray
 
+from imbres_gym.container_rows import ContainerRows
+from imbres_gym.jit import compiled
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
+
+Ints = NDArray[np.int64]
 
 
 def encode_connections(plan: ConnectionPlan, observation: Observation) -> GraphInstance:
@@ -15,26 +19,21 @@ def encode_connections(plan: ConnectionPlan, observation: Observation) -> GraphI
 
     Links of containers that are not in the table are left out. A pair without links stays fully connected.
     """
-    table = observation["containers"]
-    ids = table[:, 0]
-    order = np.argsort(ids, kind="stable")
-    sources: list[NDArray[np.int64]] = []
-    targets: list[NDArray[np.int64]] = []
-    weights: list[NDArray[np.float64]] = []
-    for links in plan.links.values():
-        up, up_found = _rows_of(links.upstream, ids, order)
-        down, down_found = _rows_of(links.downstream, ids, order)
-        keep = up_found & down_found
-        sources.append(up[keep])
-        targets.append(down[keep])
-        weights.append(links.weight[keep])
+    ids = observation["containers"][:, 0]
     nodes = np.zeros(max(1, int((ids >= 0).sum())), np.int64)
-    if not sources:
+    if not plan.links:
         return GraphInstance(nodes=nodes, edges=None, edge_links=None)
-    weight = np.clip(np.concatenate(weights), 0.0, 1.0).astype(np.float32)[:, None]
-    return GraphInstance(
-        nodes=nodes, edges=weight, edge_links=np.stack([np.concatenate(sources), np.concatenate(targets)], 1)
-    )
+    links = plan.links.values()
+    rows = ContainerRows(ids)
+    up = rows.find(np.concatenate([of_pair.upstream for of_pair in links]))
+    down = rows.find(np.concatenate([of_pair.downstream for of_pair in links]))
+    weight = np.concatenate([of_pair.weight for of_pair in links])
+    edge_links = np.stack([up, down], axis=1)
+    edges = np.clip(weight, 0.0, 1.0).astype(np.float32)[:, None]
+    known = (up >= 0) & (down >= 0)
+    if not known.all():
+        edge_links, edges = edge_links[known], edges[known]
+    return GraphInstance(nodes=nodes, edges=edges, edge_links=edge_links)
 
 
 def decode_connections(
@@ -47,30 +46,40 @@ def decode_connections(
     """
     if graph.edge_links is None or graph.edges is None or len(graph.edge_links) == 0:
         return ConnectionPlan(), 0
-    table = observation["containers"]
-    links = np.asarray(graph.edge_links, np.int64)
+    links = np.ascontiguousarray(graph.edge_links, np.int64)
     weight = np.asarray(graph.edges, np.float64).reshape(len(links), -1)[:, 0]
-    inside = np.all((links >= 0) & (links < len(table)), axis=1)
-    rows = np.where(inside[:, None], links, 0)
-    up, down = table[rows[:, 0]], table[rows[:, 1]]
+    ids, microservice = observation["containers"][:, 0].copy(), observation["containers"][:, 1].copy()
     n_microservices = observation["own_latency_ms"].shape[0]
     pair_of = np.full((n_microservices, n_microservices), -1, np.int64)
     for index, (upstream, downstream) in enumerate(pairs):
         pair_of[upstream, downstream] = index
-    used = inside & (up[:, 0] >= 0) & (down[:, 0] >= 0)
-    pair = np.where(used, pair_of[np.maximum(up[:, 1], 0), np.maximum(down[:, 1], 0)], -1)
-    legal = (pair >= 0) & np.isfinite(weight) & (weight >= 0.0)
+    pair = _pairs_of_edges(links, np.ascontiguousarray(weight), ids, microservice, pair_of)
+    # Sorted by pair once; the edges of a pair keep their order.
+    order = np.argsort(pair, kind="stable")[np.count_nonzero(pair < 0) :]
+    pair, weight = pair[order], weight[order]
+    up, down = ids[links[order, 0]], ids[links[order, 1]]
+    starts = np.flatnonzero(np.diff(pair, prepend=-1)).tolist()
     plan: dict[int, Links] = {}
-    for index in np.unique(pair[legal]):
-        of_pair = legal & (pair == index)
-        plan[int(index)] = Links(up[of_pair, 0].copy(), down[of_pair, 0].copy(), weight[of_pair].copy())
-    return ConnectionPlan(plan), int((~legal).sum())
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=False):
+        plan[int(pair[start])] = Links(up[start:end], down[start:end], weight[start:end])
+    return ConnectionPlan(plan), len(links) - len(order)
 
 
-def _rows_of(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64], order: NDArray[np.intp]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Row of each wanted id in the table, and whether it is there."""
-    position = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    rows = order[position].astype(np.int64)
-    return rows, ids[rows] == wanted
+@compiled
+def _pairs_of_edges(links: Ints, weight: NDArray[np.float64], ids: Ints, microservice: Ints, pair_of: Ints) -> Ints:
+    """(E,) pair of each edge, -1 where it is illegal.
+
+    Args:
+        links: (E, 2) rows of the container table.
+        weight: (E,) weights.
+        ids: (N,) container of each row, -1 where it is unused.
+        microservice: (N,) its microservice.
+        pair_of: (M, M) pair of two microservices, -1 where there is none.
+    """
+    pair = np.full(len(links), -1, np.int64)
+    for edge in range(len(links)):
+        up, down = links[edge]
+        inside = 0 <= up < len(ids) and 0 <= down < len(ids)
+        if inside and ids[up] >= 0 and ids[down] >= 0 and 0.0 <= weight[edge] < np.inf:  # false for NaN
+            pair[edge] = pair_of[microservice[up], microservice[down]]
+    return pair

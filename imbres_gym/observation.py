@@ -22,10 +22,13 @@ M microservices, H hosts, C request classes, P pairs; N = `ClusterInfo.max_conta
 | sla_ms | (1,) float32 | ms | target of the p95 |
 | proportions | (M, H) float32 | 0-1 | load proportions in force |
 | connections | (P,) int64 | - | open connections |
-| pair_share | (P, H, H) float32 | 0-1 | share of a pair's traffic from host to host |
+| pair_share | (P, H, H) float32 | 0-1 | share of a pair's traffic from host to host; see below |
 | containers | (N, 4) int64 | - | id, microservice, host, ready (0 or 1); unused rows are -1 |
 | container_usage | (N, 3) float32 | 1/s, -, s | requests/s, CPU as a share of the quota, age; unused rows are 0 |
 | critical_path | (M, 3) float32 | - | of the traces of the last scaling interval; zeros without traces: see below |
+
+`pair_share` is left out of large clusters: with more than a million entries its shape is (P, 0, 0)
+(`imbres_gym.telemetry.pair_share_shape`).
 
 `critical_path` has the share of the traced requests whose critical path visits the microservice [0-1], its relative
 importance RI [-1, 1] and its congestion intensity CI (p99 / p50, >= 1; 0 if unknown), see `imbres_gym.critical_path`.

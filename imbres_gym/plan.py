@@ -27,7 +27,7 @@ class Links:
     def __post_init__(self) -> None:
         if not self.upstream.shape == self.downstream.shape == self.weight.shape or self.weight.ndim != 1:
             raise ValueError("upstream, downstream and weight must be arrays of one length")
-        if not np.all(np.isfinite(self.weight)) or np.any(self.weight < 0.0):
+        if not (self.weight.min(initial=0.0) >= 0.0 and self.weight.max(initial=0.0) < np.inf):  # false for NaN
             raise ValueError("weights must be finite and >= 0")
 
     def __len__(self) -> int:
@@ -113,15 +113,21 @@ def carry_over(
         before: (n_microservices, n_hosts) containers that took requests.
         after: (n_microservices, n_hosts) containers that do now.
     """
-    weight = np.divide(proportions, before, out=np.zeros_like(proportions), where=before > 0)
-    stays = (before > 0) & (after > 0)
-    containers = np.where(stays, after, 0).sum(axis=1, keepdims=True)
-    mean = np.where(stays, weight * after, 0.0).sum(axis=1, keepdims=True)
-    mean = np.divide(mean, containers, out=np.zeros_like(mean), where=containers > 0)
-    result = np.where(before > 0, weight, np.where(mean > 0.0, mean, 1.0)) * after
-    total = result.sum(axis=1, keepdims=True)
-    carried = np.divide(result, total, out=np.zeros_like(result), where=total > 0.0)
-    return np.where(total > 0.0, carried, balanced_proportions(after))
+    # Only cells (microservice, host) with containers matter: on thousands of hosts they are few.
+    cells = np.flatnonzero((before > 0) | (after > 0))
+    i, count = cells // before.shape[1], len(before)
+    old, new = before.ravel()[cells], after.ravel()[cells]
+    weight = np.divide(proportions.ravel()[cells], old, out=np.zeros(len(cells)), where=old > 0)
+    stays = (old > 0) & (new > 0)
+    containers = np.bincount(i, np.where(stays, new, 0), count)
+    mean = np.bincount(i, np.where(stays, weight * new, 0.0), count)
+    mean = np.divide(mean, containers, out=np.zeros(count), where=containers > 0)
+    result = np.where(old > 0, weight, np.where(mean > 0.0, mean, 1.0)[i]) * new
+    total = np.bincount(i, result, count)
+    balanced = np.divide(new, np.bincount(i, new, count)[i], out=np.zeros(len(cells)), where=new > 0)
+    carried = np.zeros(before.shape)
+    carried.ravel()[cells] = np.divide(result, total[i], out=balanced, where=total[i] > 0.0)
+    return carried
 
 
 def project_proportions(

@@ -26,6 +26,16 @@ SPAN = np.dtype(
 """One span of a sampled request; NumPy structured dtype of `Telemetry.spans`."""
 
 
+MAX_PAIR_SHARES = 1_000_000
+"""Entries that `pair_share` has at most: 8 MB of telemetry per interval (estimate); a larger one is left out."""
+
+
+def pair_share_shape(pairs: int, hosts: int) -> tuple[int, int, int]:
+    """Shape of `pair_share`: (P, H, H), or (P, 0, 0) where that has more than `MAX_PAIR_SHARES` entries."""
+    side = hosts if pairs * hosts * hosts <= MAX_PAIR_SHARES else 0
+    return pairs, side, side
+
+
 @dataclass(frozen=True, eq=False)
 class ClusterInfo:
     """What is fixed for an episode and known to an agent: structure, limits and targets, nothing measured.
@@ -103,7 +113,8 @@ class Telemetry:
         proportions: (M, H) load proportions in force.
         connections: (P,) int64 open connections.
         connection_churn: connections opened and closed since the last interval.
-        pair_share: (P, H, H) share of a pair's traffic from upstream host to downstream host, planned.
+        pair_share: (P, H, H) share of a pair's traffic from upstream host to downstream host, planned; (P, 0, 0) in a
+            large cluster, see `pair_share_shape`.
         spans: (n,) of dtype `SPAN`, spans of sampled requests that ended.
     """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.connections.matching import match
-from agents.containers import connected_pairs, container_shares
+from agents.connections.matching import match, order_receivers, order_senders
+from agents.containers import connected_pairs, ready_containers
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.telemetry import ClusterInfo
@@ -26,14 +26,10 @@ class FewestConnections:
 
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers."""
+        containers = ready_containers(observation, proportions)
         return ConnectionPlan(
             {
-                pair: match(
-                    up.ids,
-                    container_shares(up, proportions[upstream]),
-                    down.ids,
-                    container_shares(down, proportions[downstream]),
-                )
-                for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info)
+                pair: match(order_senders(up.ids, up.shares), order_receivers(down.ids, down.shares))
+                for pair, _, up, down in connected_pairs(containers, self._info)
             }
         )

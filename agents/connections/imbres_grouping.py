@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.connections.clustering import kmeans_1d
-from agents.connections.matching import match
-from agents.containers import Containers, connected_pairs, container_shares
+from agents.connections.matching import Receivers, Senders, match, order_receivers, order_senders
+from agents.containers import Containers, connected_pairs, ready_containers
 from agents.performance_table import LatencyTable, PerformanceTable
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -39,29 +39,31 @@ class GroupingConnections:
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers."""
         self.table.observe(observation)
-        group: dict[int, NDArray[np.int64]] = {}
+        containers = ready_containers(observation, proportions)
+        latency_ms = self._predict(observation, containers)
+        senders: dict[int, Senders] = {}
+        receivers: dict[int, Receivers] = {}
         plan: dict[int, Links] = {}
-        for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info):
-            if upstream not in group:
-                latency_ms = self._predict(observation, upstream, up, proportions[upstream])
-                group[upstream] = kmeans_1d(latency_ms, self._info.connections_per_container)
-            plan[pair] = match(
-                up.ids,
-                container_shares(up, proportions[upstream]),
-                down.ids,
-                container_shares(down, proportions[downstream]),
-                group[upstream],
-            )
+        for pair, (upstream, downstream), up, down in connected_pairs(containers, self._info):
+            if upstream not in senders:
+                group = kmeans_1d(latency_ms[upstream], self._info.connections_per_container)
+                senders[upstream] = order_senders(up.ids, up.shares, group)
+            if downstream not in receivers:
+                receivers[downstream] = order_receivers(down.ids, down.shares)
+            plan[pair] = match(senders[upstream], receivers[downstream])
         return ConnectionPlan(plan)
 
-    def _predict(
-        self, observation: Observation, microservice: int, containers: Containers, proportions: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """(n,) tail latency of each container [ms]: interference of its host, load by the new proportions."""
-        load = float(observation["load_rps"][microservice].sum())
-        shares = container_shares(containers, proportions)
-        of_host: dict[int, float] = {}
-        for host, share in zip(containers.hosts.tolist(), shares.tolist(), strict=True):
-            if host not in of_host:
-                of_host[host] = self.table.latency_ms(microservice, observation["interference"][host], load * share)
-        return np.array([of_host[host] for host in containers.hosts.tolist()])
+    def _predict(self, observation: Observation, containers: list[Containers]) -> list[NDArray[np.float64]]:
+        """Tail latency of each container of each microservice [ms]: interference of its host, load by the new shares.
+
+        One look-up for all: a table elsewhere (as in Redis) is asked once.
+        """
+        counts = [len(of_one) for of_one in containers]
+        microservice = np.repeat(np.arange(len(containers)), counts)
+        hosts = np.concatenate([of_one.hosts for of_one in containers])
+        shares = np.concatenate([of_one.shares for of_one in containers])
+        load_rps = observation["load_rps"].sum(axis=1).astype(np.float64)
+        latency_ms = self.table.latency_ms(
+            microservice, observation["interference"][hosts], load_rps[microservice] * shares
+        )
+        return np.split(latency_ms, np.cumsum(counts)[:-1])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.connections.matching import TOLERANCE, match
-from agents.containers import connected_pairs, container_shares
+from agents.connections.matching import TOLERANCE, match, order_receivers, order_senders
+from agents.containers import connected_pairs, ready_containers
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -53,14 +53,12 @@ class IntegerProgramConnections:
         """Links of every pair whose microservices both have ready containers."""
         deadline = time.perf_counter() + self._time_limit_s
         plan: dict[int, Links] = {}
-        for pair, (upstream, downstream), up, down in connected_pairs(observation, self._info):
-            sent = container_shares(up, proportions[upstream])
-            received = container_shares(down, proportions[downstream])
-            problem = b"".join(array.tobytes() for array in (up.ids, sent, down.ids, received))
+        for pair, _, up, down in connected_pairs(ready_containers(observation, proportions), self._info):
+            problem = b"".join(array.tobytes() for array in (up.ids, up.shares, down.ids, down.shares))
             if self._solved.get(pair, (b"", None))[0] != problem:
                 # What is left of the time is shared by the pairs that are left.
                 left = (deadline - time.perf_counter()) / (len(self._info.pairs) - pair)
-                self._solved[pair] = problem, fewest_links(up.ids, sent, down.ids, received, left)
+                self._solved[pair] = problem, fewest_links(up.ids, up.shares, down.ids, down.shares, left)
             plan[pair] = self._solved[pair][1]
         return ConnectionPlan(plan)
 
@@ -81,7 +79,7 @@ def fewest_links(
         received: (n_down,) share of the calls that each is to receive, sums to 1.
         time_limit_s: time for the solver; without any the matching is returned.
     """
-    incumbent = match(upstream, sent, downstream, received)
+    incumbent = match(order_senders(upstream, sent), order_receivers(downstream, received))
     # No plan has fewer links than the larger side has containers with a share: then there is nothing to search.
     bound = max(int((sent > TOLERANCE).sum()), int((received > TOLERANCE).sum()))
     if time_limit_s <= 0.0 or len(incumbent) <= bound:

@@ -1,14 +1,21 @@
 """Matching of load shares: which upstream container serves which downstream container, with few connections.
 
-The heuristic of Imbres section 4.2.2 (ASPLOS'25).
+The heuristic of Imbres section 4.2.2 (ASPLOS'25). What depends on one microservice only, the order of its containers
+and their ends on a line, is computed once for all its pairs (`Senders`, `Receivers`); a pair is a walk along both.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
 from imbres_gym.plan import Links
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-9
 """Shares of the load below this are rounding errors: no connection is made for them."""
@@ -16,58 +23,117 @@ MIN_SHARE = 1e-6
 """Share that an upstream container without load counts as, so that it is connected too."""
 
 
-def match(
-    upstream: NDArray[np.int64],
-    upstream_share: NDArray[np.float64],
-    downstream: NDArray[np.int64],
-    downstream_share: NDArray[np.float64],
-    group: NDArray[np.int64] | None = None,
-) -> Links:
-    """Connect each group of upstream containers so that all downstream containers receive their shares of its calls.
+@dataclass(frozen=True)
+class Senders:
+    """Upstream containers in the order of their groups, in each in falling order of share.
 
-    Upstream containers in falling order of share meet downstream containers in rising order of share: the strongest
-    upstream container serves the weakest downstream one. Two pointers walk along both and each step connects the pair
-    at the pointers with what is left of both; what is left is not sorted again. At most n_up + n_down - 1 links for a
-    group of n_up containers.
+    Attributes:
+        ids: (n,) container ids.
+        ends: (n,) where each one's share ends: group g lies on [g, g + 1], its shares side by side.
+        groups: number of groups.
+    """
+
+    ids: Ints
+    ends: Floats
+    groups: int
+
+
+@dataclass(frozen=True)
+class Receivers:
+    """Downstream containers in rising order of share.
+
+    Attributes:
+        ids: (n,) container ids.
+        ends: (n,) where each one's share ends on [0, 1].
+    """
+
+    ids: Ints
+    ends: Floats
+
+
+def order_senders(ids: Ints, share: Floats, group: Ints | None = None) -> Senders:
+    """Line up the upstream containers of a pair.
 
     Args:
-        upstream: (N_up,) ids.
-        upstream_share: (N_up,) share of the calls that each sends; only ratios within a group matter, and a group
-            without any load is treated as balanced.
-        downstream: (n_down,) ids.
-        downstream_share: (n_down,) share of the calls that each is to receive; any positive scale.
-        group: (N_up,) label of each one's group; all are one group if None.
+        ids: (n,) container ids.
+        share: (n,) share of the calls that each sends; only ratios within a group matter, and a group without any load
+            is treated as balanced.
+        group: (n,) each one's group: 0, 1, ... without gaps; all are one group if None.
+    """
+    labels = np.zeros(len(ids), np.int64) if group is None else group
+    order = np.lexsort((ids, -share, labels))
+    sent = _normalised(share[order], labels[order])
+    return Senders(ids[order], np.cumsum(sent), int(labels.max()) + 1)
+
+
+def order_receivers(ids: Ints, share: Floats) -> Receivers:
+    """Line up the downstream containers of a pair.
+
+    Args:
+        ids: (n,) container ids.
+        share: (n,) share of the calls that each is to receive; any positive scale.
+    """
+    order = np.lexsort((ids, share))
+    received = share[order]
+    return Receivers(ids[order], np.cumsum(received) / received.sum())
+
+
+def match(senders: Senders, receivers: Receivers) -> Links:
+    """Connect each group of upstream containers so that all downstream containers receive their shares of its calls.
+
+    The strongest upstream container of a group serves the weakest downstream ones. Two pointers walk along both rows
+    and each step connects the pair at the pointers with what is left of both; what is left is not sorted again. At most
+    n_up + n_down - 1 links for a group of n_up containers.
 
     Returns:
         Links whose weights are shares of the upstream container's own calls (they sum to 1 for each).
     """
-    labels = np.zeros(len(upstream), np.int64) if group is None else np.unique(group, return_inverse=True)[1]
-    up_order = np.lexsort((upstream, -upstream_share, labels))
-    down_order = np.lexsort((downstream, downstream_share))
-    sent = _normalised(upstream_share[up_order], labels[up_order])
-    received = downstream_share[down_order]
-    # Group g lies on [g, g + 1], and there both rows of shares side by side. Every piece between two neighbouring ends
-    # belongs to one container of each side: these are the steps of the two pointers, without their rounding errors.
-    groups = np.arange(int(labels.max()) + 1)
-    up_ends = np.cumsum(sent)
-    down_ends = (groups[:, None] + np.cumsum(received) / received.sum()).ravel()
-    ends = np.sort(np.concatenate([up_ends, down_ends]))
-    starts = np.concatenate([[0.0], ends[:-1]])
-    kept = ends - starts > TOLERANCE
-    middle = (starts[kept] + ends[kept]) / 2.0
-    up = np.minimum(np.searchsorted(up_ends, middle), len(up_ends) - 1)
-    down = np.minimum(np.searchsorted(down_ends, middle), len(down_ends) - 1) % len(downstream)
-    piece = ends[kept] - starts[kept]
-    weight = piece / np.bincount(up, piece, minlength=len(up_ends))[up]
-    return Links(upstream[up_order][up], downstream[down_order][down], weight)
+    up, down, weight = _walk(senders.ids, senders.ends, senders.groups, receivers.ids, receivers.ends)
+    return Links(up, down, weight)
 
 
-def _normalised(share: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+@compiled
+def _walk(up_ids: Ints, up_ends: Floats, groups: int, down_ids: Ints, down_ends: Floats) -> tuple[Ints, Ints, Floats]:
+    """The links of a pair: upstream id, downstream id and weight of each.
+
+    Every piece of the line between two neighbouring ends belongs to one container of each side. Positions, not what is
+    left, are compared: so rounding errors do not add up along the walk.
+    """
+    n_up, n_down = len(up_ends), len(down_ends)
+    most = n_up + groups * n_down
+    up, down, weight = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most)
+    count = first = u = d = group = 0
+    start = piece = total = 0.0
+    while u < n_up:
+        # Beyond the last end of either side there is nothing but rounding errors, which its last container takes.
+        up_end = up_ends[u]
+        down_end = group + down_ends[d] if group < groups else np.inf
+        end = min(up_end, down_end)
+        piece = end - start
+        if piece > TOLERANCE:
+            up[count], down[count], weight[count] = up_ids[u], down_ids[d], piece
+            total += piece
+            count += 1
+        start = max(start, end)
+        if up_end <= down_end:
+            for link in range(first, count):
+                weight[link] /= total
+            first, total = count, 0.0
+            u += 1
+        elif d + 1 < n_down:
+            d += 1
+        else:
+            group += 1
+            d = 0 if group < groups else d
+    return up[:count], down[:count], weight[:count]
+
+
+def _normalised(share: Floats, labels: Ints) -> Floats:
     """Shares that sum to 1 in every group, none below `MIN_SHARE` of the load of its group."""
     total = np.bincount(labels, share)
     members = np.bincount(labels)
     loaded = (total > 0.0)[labels]
     sent = np.where(loaded, share / np.where(loaded, total[labels], 1.0), 1.0 / members[labels])
     sent = np.maximum(sent, MIN_SHARE)
-    normalised: NDArray[np.float64] = sent / np.bincount(labels, sent)[labels]
+    normalised: Floats = sent / np.bincount(labels, sent)[labels]
     return normalised

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.containers import Containers, connected_pairs, container_shares
+from agents.containers import Containers, connected_pairs, ready_containers
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
@@ -37,10 +37,11 @@ class SubsetConnections(ABC):
 
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
         """Links of every pair whose microservices both have ready containers: N_up * min(k, N_down) each."""
+        containers = ready_containers(observation, proportions)
         return ConnectionPlan(
             {
-                pair: links_of_picks(up, down, self._picks(pair, up, down), proportions[downstream])
-                for pair, (_, downstream), up, down in connected_pairs(observation, self._info)
+                pair: links_of_picks(up, down, self._picks(pair, up, down))
+                for pair, _, up, down in connected_pairs(containers, self._info)
             }
         )
 
@@ -74,21 +75,18 @@ class StableIndices:
         return self._index
 
 
-def links_of_picks(
-    up: Containers, down: Containers, picks: list[NDArray[np.int64]], proportions: NDArray[np.float64]
-) -> Links:
-    """Links of upstream containers to their picks, weighted by the load proportions among these.
+def links_of_picks(up: Containers, down: Containers, picks: list[NDArray[np.int64]]) -> Links:
+    """Links of upstream containers to their picks, weighted by the downstream shares among these.
 
     Args:
         up: n upstream containers.
         down: downstream containers.
         picks: n arrays, places of `down` that each upstream container has picked, at least one.
-        proportions: (H,) load proportions of the downstream microservice [0-1].
     """
     counts = np.array([len(mine) for mine in picks])
     picked = np.concatenate(picks)
     owner = np.repeat(np.arange(len(up)), counts)
-    weight = container_shares(down, proportions)[picked]
+    weight = down.shares[picked]
     total = np.bincount(owner, weight, len(up))[owner]
     weight = np.where(total > 0.0, weight / np.where(total > 0.0, total, 1.0), 1.0 / counts[owner])
     return Links(up.ids[owner], down.ids[picked], weight)

@@ -1,6 +1,7 @@
 """Imbres' load shifting: Algorithm 1 of the paper (section 4.1.1, ASPLOS'25), for all microservices at once.
 
-Symbols: D load proportion, S containers, l own latency, eta learning rate; arrays are (M microservices, H hosts).
+Symbols: D load proportion, S containers, l own latency, eta learning rate. A cell is a microservice i and a host j that
+has containers of it; arrays are over the n cells of all microservices, since on thousands of hosts most have none.
 """
 
 from __future__ import annotations
@@ -47,12 +48,11 @@ class ImbresLoad:
         self._eta = eta
         self._latency = {"mean": "own_latency_ms", "p95": "own_p95_ms"}[statistic]
         self._floor = floor
-        self._D: Floats | None = None
-        self._S: NDArray[np.int64] | None = None
+        self._last: tuple[Floats, NDArray[np.int64]] | None = None  # D and S
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Forget the proportions; the next proposal starts from balanced load."""
-        self._D = self._S = None
+        self._last = None
 
     def propose(self, observation: Observation) -> Floats:
         """One iteration of Algorithm 1; called every control interval (the paper's 5 s).
@@ -61,21 +61,20 @@ class ImbresLoad:
             (M, H) float64 [0-1]: positive exactly where there are ready containers, rows sum to 1;
             a row without ready containers is zero.
         """
-        S = observation["ready"].astype(np.float64)
-        if self._D is None or self._S is None:
-            # Line 2: the load is balanced over the containers, D_j = S_j / sum S.
-            D = balanced_proportions(observation["ready"])
-        else:
-            # The paper does not say what happens to D after scaling. Starting over from balanced load would give up
-            # what was learnt at every scaling interval, so the weight per container stays (as in the cluster itself).
-            D = carry_over(self._D, self._S, observation["ready"])
+        ready = observation["ready"]
+        # Line 2: at first the load is balanced over the containers, D_j = S_j / sum S. The paper does not say what
+        # happens to D after scaling. Starting over from balanced load would give up what was learnt at every scaling
+        # interval, so the weight per container stays (as in the cluster itself).
+        D = balanced_proportions(ready) if self._last is None else carry_over(*self._last, ready)
+        cells = np.flatnonzero(ready > 0)
         # Line 5: l_j is the mean over the host's containers. They share its load equally, so it is what is measured
         # per host: the mean over its spans. Own latency (without downstream calls), as hosts are to be compared.
-        l = observation[self._latency].astype(np.float64)  # noqa: E741
+        l = observation[self._latency].ravel()[cells].astype(np.float64)  # noqa: E741
         # A host without a fresh sample has no gradient: it keeps its weight and takes no part in the mean.
-        fresh = (S > 0) & (observation["samples"] > 0) & np.isfinite(l)
-        D = shift_load(D, S, l, fresh, self._eta, self._floor)
-        self._D, self._S = D, observation["ready"]
+        fresh = (observation["samples"].ravel()[cells] > 0) & np.isfinite(l)
+        S = ready.ravel()[cells].astype(np.float64)
+        D.ravel()[cells] = shift_load(D.ravel()[cells], S, l, fresh, cells // ready.shape[1], self._eta, self._floor)
+        self._last = D, ready
         return D.copy()
 
 
@@ -84,25 +83,27 @@ def shift_load(
     S: Floats,
     l: Floats,  # noqa: E741
     fresh: NDArray[np.bool_],
+    i: NDArray[np.int64],
     eta: float,
     floor: float,
 ) -> Floats:
     """Lines 6-10 of Algorithm 1.
 
     Args:
-        D: (M, H) load proportions [0-1].
-        S: (M, H) ready containers.
-        l: (M, H) own latency [ms].
-        fresh: (M, H) whether l is a new measurement; where not, the weight is kept.
+        D: (n,) load proportions [0-1].
+        S: (n,) ready containers, > 0.
+        l: (n,) own latency [ms].
+        fresh: (n,) whether l is a new measurement; where not, the weight is kept.
+        i: (n,) microservice of each cell.
         eta: learning rate.
         floor: least load per container as a share of the balanced one.
 
     Returns:
-        (M, H) the next load proportions.
+        (n,) the next load proportions.
     """
     # Line 6: the mean over hosts, each host alike (the text also says "of all containers"; the listing is followed).
-    count = fresh.sum(axis=1, keepdims=True)
-    total = np.where(fresh, l, 0.0).sum(axis=1, keepdims=True)
+    count = _sum(fresh, i)
+    total = _sum(np.where(fresh, l, 0.0), i)
     l_mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
     usable = fresh & (l_mean > 0.0)
     # Line 7: direction, -1 for slower than the mean. Line 8: distance from the mean, as a share of it.
@@ -111,12 +112,16 @@ def shift_load(
     # Line 9, with the factor kept positive.
     D = D * np.clip(1.0 + eta * F * l_hat, MIN_FACTOR, MAX_FACTOR)
     # Line 10, with a floor; the second division only takes back what the floor has added.
-    D = np.maximum(_normalise(D), floor * _normalise(S))
-    return _normalise(D)
+    D = np.maximum(_normalise(D, i), floor * _normalise(S, i))
+    return _normalise(D, i)
 
 
-def _normalise(values: Floats) -> Floats:
-    """Rows divided by their sums; a row of zeros stays one."""
-    total = values.sum(axis=1, keepdims=True)
-    rows: Floats = np.divide(values, total, out=np.zeros_like(values), where=total > 0.0)
-    return rows
+def _sum(values: NDArray[np.generic], i: NDArray[np.int64]) -> Floats:
+    """(n,) sum over the hosts of each cell's microservice."""
+    return np.bincount(i, values)[i].astype(np.float64)
+
+
+def _normalise(values: Floats, i: NDArray[np.int64]) -> Floats:
+    """Values divided by the sum of their microservice, where it is not zero."""
+    total = _sum(values, i)
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0.0)

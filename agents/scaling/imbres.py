@@ -108,7 +108,7 @@ class ImbresScaling:
         bounds = (info.min_replicas, info.max_replicas)
         w_max = np.full(count, np.inf)
         if self._maximum_load:
-            w_max = np.array([self.table.maximum_load_rps(i) for i in range(count)])
+            w_max = self.table.maximum_load_rps(np.arange(count))
         if self._criterion == "random":
             wanted = scale_at_random(dR, C, self._rng, rho, bounds, w_max)
         else:
@@ -122,6 +122,8 @@ class ImbresScaling:
 
 def _interference(observation: Observation) -> NDArray[np.float64]:
     """(M, 4) mean utilisation of the hosts that run each microservice: I_i of eq. (2)."""
-    hosting = (observation["ready"] > 0).astype(np.float64)
-    mean: NDArray[np.float64] = hosting @ observation["interference"] / np.maximum(hosting.sum(axis=1), 1.0)[:, None]
-    return mean
+    ready = observation["ready"]
+    i, j = np.divmod(np.flatnonzero(ready > 0), ready.shape[1])
+    hosts = np.maximum(np.bincount(i, minlength=len(ready)), 1)
+    interference = observation["interference"][j].astype(np.float64)
+    return np.stack([np.bincount(i, of_kind, len(ready)) / hosts for of_kind in interference.T], axis=1)

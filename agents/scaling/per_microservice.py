@@ -12,12 +12,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
 from imbres_gym.observation import Observation
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Latency = Callable[[int, float], float]
-"""phi_i(I_i, w): microservice, load per container [1/s] -> tail latency [ms] at its present interference."""
+Latency = Callable[[Ints, Floats], Floats]
+"""phi_i(I_i, w): microservices, loads per container [1/s] -> tail latencies [ms] at their present interference."""
 
 
 def imbalance_index(observation: Observation) -> Floats:
@@ -29,13 +30,14 @@ def imbalance_index(observation: Observation) -> Floats:
     Returns:
         (M,) float64, >= 1; 1 for a microservice without ready containers.
     """
-    hosting = observation["ready"] > 0
-    D = np.where(hosting, observation["proportions"].astype(np.float64), 0.0)
-    N = np.maximum(hosting.sum(axis=1), 1)
-    total = D.sum(axis=1)
-    mean = total / N
-    sigma = np.sqrt(np.where(hosting, (D - mean[:, None]) ** 2, 0.0).sum(axis=1) / N)
-    alpha: Floats = 1.0 + np.divide(sigma * N, total, out=np.zeros_like(total), where=total > 0.0)
+    ready = observation["ready"]
+    cells = np.flatnonzero(ready > 0)  # the (microservice, host) with containers: on many hosts they are few
+    i, count = cells // ready.shape[1], len(ready)
+    D = observation["proportions"].ravel()[cells].astype(np.float64)
+    N = np.maximum(np.bincount(i, minlength=count), 1)
+    total = np.bincount(i, D, count)
+    sigma = np.sqrt(np.bincount(i, (D - (total / N)[i]) ** 2, count) / N)
+    alpha: Floats = 1.0 + np.divide(sigma * N, total, out=np.zeros(count), where=total > 0.0)
     return alpha
 
 
@@ -44,8 +46,10 @@ def scale_microservices(
 ) -> Ints:
     """Algorithm 3: hand out (or take back) dR containers one by one, each where it matters most (least).
 
-    With a heap only the chosen microservice is looked at again: O(dR log M). As printed, latencies count alike whether
-    or not a microservice is on the critical path, and interference stays as measured while containers are handed out.
+    The gain of a microservice's next container depends on nothing but its own count. So the next few of every
+    microservice are computed in one batch, and handed out with a heap, each in O(log M); should a microservice get all
+    that were computed for it, it is done again with more. As printed, latencies count alike whether or not a
+    microservice is on the critical path, and interference stays as measured while containers are handed out.
 
     Args:
         dR: containers to add (> 0) or to remove (< 0).
@@ -63,31 +67,51 @@ def scale_microservices(
         (M,) int64 containers; fewer than |dR| are changed only if all microservices are at their bounds, or, in scaling
         in, at their maximum load.
     """
-    C = C.copy()
     f = 1 if dR > 0 else -1  # line 2
-
-    def entry(i: int) -> tuple[float, float, int]:
-        """Heap entry of microservice i: the smallest is the most critical."""
-        w = rho[i] / C[i]
+    room = _room(C, f, rho, bounds, w_max)
+    steps = np.minimum(room, 4 + 2 * abs(dR) // len(C))
+    while True:
+        # Side by side for all microservices: the present count, and that after each step.
+        first = np.cumsum(steps + 1) - steps - 1
+        i = np.repeat(np.arange(len(C)), steps + 1)
+        count = C[i] + f * (np.arange(len(i)) - first[i])
+        w = rho[i] / count
+        latency = phi(i, w)
         # Line 9. In scaling in, G <= 0, and alpha >= 1 makes it worse: an imbalanced microservice is spared.
-        G = alpha[i] * (phi(i, w) - phi(i, rho[i] / (C[i] + f)))
+        G = alpha[i[:-1]] * (latency[:-1] - latency[1:])
         # Ties (an empty table): add where the load per container is largest, remove where it is smallest.
-        return -G, -f * w, i
+        given: Ints = _hand_out(abs(dR), first, steps, G, f * w)
+        short = (given == steps) & (steps < room)
+        if not short.any():
+            return C + f * given
+        steps = np.where(short, np.minimum(room, 4 * steps), steps)
 
-    def eligible(i: int) -> bool:
-        return _can_change(i, C, f, rho, bounds, w_max)
 
-    heap = [entry(i) for i in range(len(C)) if eligible(i)]
+@compiled
+def _hand_out(dR: int, first: Ints, steps: Ints, G: Floats, tie: Floats) -> Ints:
+    """Lines 3-12: how many containers each microservice gets.
+
+    Args:
+        dR: containers to hand out.
+        first: (M,) position in G of each microservice's first step.
+        steps: (M,) how many it has.
+        G: criticality of every possible step.
+        tie: of equal steps the one with the largest comes first, and then that of the first microservice.
+    """
+    # The smallest entry of the heap is the most critical step.
+    heap = [(-G[first[i]], -tie[first[i]], i) for i in range(len(first)) if steps[i] > 0]
     heapq.heapify(heap)
-    while dR != 0 and heap:  # line 3
+    given = np.zeros(len(first), np.int64)
+    while dR != 0 and len(heap) > 0:  # line 3
         k = heap[0][2]  # line 10
-        C[k] += f  # line 11
-        dR -= f  # line 12
-        if eligible(k):
-            heapq.heapreplace(heap, entry(k))
+        given[k] += 1  # line 11
+        dR -= 1  # line 12
+        if given[k] < steps[k]:
+            step = first[k] + given[k]
+            heapq.heapreplace(heap, (-G[step], -tie[step], k))
         else:
             heapq.heappop(heap)
-    return C
+    return given
 
 
 def scale_at_random(
@@ -107,15 +131,23 @@ def scale_at_random(
     C = C.copy()
     f = 1 if dR > 0 else -1
     for _ in range(abs(dR)):
-        eligible = [i for i in range(len(C)) if _can_change(i, C, f, rho, bounds, w_max)]
-        if not eligible:
+        eligible = np.flatnonzero(_room(C, f, rho, bounds, w_max))
+        if eligible.size == 0:
             break
         C[rng.choice(eligible)] += f
     return C
 
 
-def _can_change(i: int, C: Ints, f: int, rho: Floats, bounds: tuple[int, int], w_max: Floats) -> bool:
-    """Whether microservice i may gain (f = 1) or lose (f = -1) a container; below its least count it may only gain."""
+def _room(C: Ints, f: int, rho: Floats, bounds: tuple[int, int], w_max: Floats) -> Ints:
+    """(M,) how many containers each microservice may gain (f = 1) or lose (f = -1), one after the other.
+
+    Below its least count it may only gain. It may lose containers until one less would have to support more than w_max.
+    """
     if f > 0:
-        return bool(C[i] < bounds[1])
-    return bool(C[i] > max(bounds[0], 1) and rho[i] <= w_max[i] * (C[i] - 1))
+        return np.maximum(bounds[1] - C, 0)
+    w_max = np.minimum(w_max, 1e300)  # so that no infinity is multiplied by zero
+    needed = np.divide(rho, w_max, out=np.where(rho > 0.0, np.inf, 0.0), where=w_max > 0.0)
+    needed = np.minimum(np.ceil(needed), C)
+    needed -= w_max * (needed - 1.0) >= rho  # the quotient is rounded: the products decide
+    needed += w_max * needed < rho
+    return np.maximum(C - np.maximum(needed.astype(np.int64), max(bounds[0], 1)), 0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.balancing import WEIGHTED
 from imbres_gym.sim.state import FREE, READY, Routes
+from imbres_gym.telemetry import pair_share_shape
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,7 +24,7 @@ class Routing:
         routes: the tables.
         connections: (P,) open connections between ready containers.
         per_slot: (slots,) mean of a container's incoming and outgoing connections.
-        pair_share: (P, H, H) share of a pair's traffic from host to host.
+        pair_share: (P, H, H) share of a pair's traffic from host to host; (P, 0, 0) in a large cluster.
         links: sorted codes of all open connections, to count churn.
     """
 
@@ -67,7 +68,7 @@ def build_routing(
     high = np.zeros((len(pairs), len(slots)), np.int32)
     connections = np.zeros(len(pairs), np.int64)
     degree = np.zeros(len(slots))
-    share = np.zeros((len(pairs), n_hosts, n_hosts))
+    share = np.zeros(pair_share_shape(len(pairs), n_hosts))
     codes: list[Ints] = []
     place = int(ends[-1])
     for p, (up, down) in enumerate(pairs):
@@ -84,12 +85,14 @@ def build_routing(
             targets.append(target)
             cdfs.append(_cumulative_rows(row_weight, begin, end))
             place += len(target)
-            share[p] += _row_share(slots, pools[up], pool_weight[up], source, target, row_weight, n_hosts)
+            if share.size > 0:
+                share[p] += _row_share(slots, pools[up], pool_weight[up], source, target, row_weight, n_hosts)
         else:
             source, target = np.zeros(0, np.int64), np.zeros(0, np.int64)
         free = pools[up][~linked[pools[up]]]  # these use the pool: fully connected
-        free_weight = np.bincount(slots["host"][free], pool_weight[up][~linked[pools[up]]], n_hosts)
-        share[p] += free_weight[:, None] * proportions[down][None, :]
+        if share.size > 0:
+            free_weight = np.bincount(slots["host"][free], pool_weight[up][~linked[pools[up]]], n_hosts)
+            share[p] += free_weight[:, None] * proportions[down][None, :]
         live = slots["life"][source] == READY
         source = np.concatenate([source[live], np.repeat(free, len(pools[down]))])
         target = np.concatenate([target[live], np.tile(pools[down], len(free))])

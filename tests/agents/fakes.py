@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from agents.connections.matching import match, order_receivers, order_senders
 from imbres_gym.observation import Observation
-from imbres_gym.plan import balanced_proportions
+from imbres_gym.plan import Links, balanced_proportions
 from imbres_gym.telemetry import ClusterInfo
 
 
@@ -85,6 +87,18 @@ def make_observation(info: ClusterInfo, ready: Sequence[Sequence[int]], **change
 def _dtype(name: str) -> type[np.generic]:
     integers = ("samples", "ready", "pending", "wanted", "requests", "failed", "connections", "containers")
     return np.int64 if name in integers else np.float32
+
+
+def match_shares(
+    upstream: NDArray[np.int64],
+    sent: NDArray[np.float64],
+    downstream: NDArray[np.int64],
+    received: NDArray[np.float64],
+    group: NDArray[np.int64] | None = None,
+) -> Links:
+    """Match one pair, from the ids and shares of both sides and any labels of groups."""
+    labels = None if group is None else np.unique(group, return_inverse=True)[1]
+    return match(order_senders(upstream, sent, labels), order_receivers(downstream, received))
 
 
 def batch(observations: Sequence[Observation]) -> Observation:

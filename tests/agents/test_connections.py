@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from fakes import make_info, make_observation
+from fakes import make_info, make_observation, match_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from agents.connections.clustering import kmeans_1d
 from agents.connections.full import FullConnections
 from agents.connections.imbres_grouping import GroupingConnections
-from agents.connections.matching import MIN_SHARE, match
+from agents.connections.matching import MIN_SHARE
 from agents.connections.random_k import RandomConnections
-from agents.containers import Containers, container_shares, ready_containers
+from agents.containers import container_shares, ready_containers
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import FULL_CONNECTION, Links, balanced_proportions
@@ -42,7 +42,7 @@ def by_id(ids: NDArray[np.int64], values: NDArray[np.float64]) -> dict[int, floa
 @given(shares, shares)
 def test_a_match_delivers_every_share_over_few_links(sent: list[float], wanted: list[float]) -> None:
     up, down = np.arange(len(sent)), 100 + np.arange(len(wanted))
-    links = match(up, np.array(sent), down, np.array(wanted))
+    links = match_shares(up, np.array(sent), down, np.array(wanted))
     result = received(links, by_id(up, np.array(sent)))
     slack = 1e-6 + MIN_SHARE * len(sent)
     for container, share in by_id(down, np.array(wanted)).items():
@@ -59,7 +59,7 @@ def test_every_group_delivers_the_shares(data: st.DataObject) -> None:
     wanted = np.array(data.draw(shares))
     label = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(sent), max_size=len(sent))))
     down = 100 + np.arange(len(wanted))
-    links = match(np.arange(len(sent)), sent, down, wanted, label)
+    links = match_shares(np.arange(len(sent)), sent, down, wanted, label)
     for group in np.unique(label):
         members = np.flatnonzero(label == group)
         if sent[members].sum() < 1e-3:
@@ -93,9 +93,9 @@ def test_grouping_stays_within_the_budget_but_for_the_upstream_containers(budget
     n_up, n_down = sum(ready[0]), sum(ready[1])
     groups = min(budget, hosts)
     assert n_up <= len(links) <= groups * n_down + n_up - groups
-    up, down = ready_containers(observation)
-    result = received(links, by_id(up.ids, container_shares(up, proportions[0])))
-    for container, share in by_id(down.ids, container_shares(down, proportions[1])).items():
+    up, down = ready_containers(observation, proportions)
+    result = received(links, by_id(up.ids, up.shares))
+    for container, share in by_id(down.ids, down.shares).items():
         assert result[container] == pytest.approx(share, abs=1e-6)
 
 
@@ -221,6 +221,6 @@ def test_kmeans_is_optimal(numbers: list[int], k: int) -> None:
 
 
 def test_container_shares_of_an_idle_microservice_are_equal() -> None:
-    containers = Containers(np.array([1, 2, 3]), np.array([0, 0, 1]))
-    assert container_shares(containers, np.array([0.8, 0.2])) == pytest.approx([0.4, 0.4, 0.2])
-    assert container_shares(containers, np.zeros(2)) == pytest.approx(np.full(3, 1 / 3))
+    hosts = np.array([0, 0, 1])
+    assert container_shares(hosts, np.array([0.8, 0.2])) == pytest.approx([0.4, 0.4, 0.2])
+    assert container_shares(hosts, np.zeros(2)) == pytest.approx(np.full(3, 1 / 3))

@@ -169,14 +169,12 @@ def test_equal_seeds_give_equal_decisions(info: ClusterInfo) -> None:
 
 def test_the_tiers_share_one_table(info: ClusterInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     tables: list[int] = []
-    learn = PerformanceTable._observe_microservice
+    insert = PerformanceTable.insert
     monkeypatch.setattr(
-        PerformanceTable,
-        "_observe_microservice",
-        lambda self, observation, i: (tables.append(id(self)), learn(self, observation, i))[1],
+        PerformanceTable, "insert", lambda self, *samples: (tables.append(id(self)), insert(self, *samples))[1]
     )
     controller(info).predict(interval(info, 1))
-    assert len(tables) == 3
+    assert len(tables) == 2  # microservices as a whole, and their hosts: once for all tiers
     assert len(set(tables)) == 1
 
 

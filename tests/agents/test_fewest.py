@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fakes import make_info, make_observation
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.connections.fewest import FewestConnections
@@ -15,6 +15,7 @@ from imbres_gym.config import ConfigError
 COUNTS = st.tuples(*[st.integers(1, 6)] * 4)
 
 
+@settings(deadline=None)
 @given(counts=COUNTS, weight=st.floats(0.1, 10.0))
 def test_few_links_carry_the_shares_exactly(counts: tuple[int, int, int, int], weight: float) -> None:
     info = make_info()

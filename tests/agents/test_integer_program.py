@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import make_info, make_observation
+from fakes import make_info, make_observation, match_shares
 
 from agents.connections import integer_program
 from agents.connections.integer_program import IntegerProgramConnections, fewest_links
-from agents.connections.matching import match
 from imbres_gym.config import ConfigError
 
 UP, DOWN = np.array([1, 2, 3]), np.array([7, 8, 9])
@@ -17,7 +16,7 @@ SHARE = np.array([0.5, 0.3, 0.2])
 
 def test_equal_shares_are_paired() -> None:
     # The heuristic pairs the largest with the smallest and needs 4 links; 1-7, 2-8, 3-9 are enough.
-    assert len(match(UP, SHARE, DOWN, SHARE)) == 4
+    assert len(match_shares(UP, SHARE, DOWN, SHARE)) == 4
     links = fewest_links(UP, SHARE, DOWN, SHARE, time_limit_s=10.0)
     assert sorted(zip(links.upstream.tolist(), links.downstream.tolist(), strict=True)) == [(1, 7), (2, 8), (3, 9)]
     assert links.weight == pytest.approx(np.ones(3))
@@ -35,7 +34,7 @@ def test_every_downstream_container_receives_its_share() -> None:
 @pytest.mark.parametrize("limit", [0.0, -1.0])
 def test_without_time_the_heuristic_is_used(limit: float) -> None:
     links = fewest_links(UP, SHARE, DOWN, SHARE, time_limit_s=limit)
-    assert links.downstream.tolist() == match(UP, SHARE, DOWN, SHARE).downstream.tolist()
+    assert links.downstream.tolist() == match_shares(UP, SHARE, DOWN, SHARE).downstream.tolist()
 
 
 def test_without_a_solution_the_heuristic_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

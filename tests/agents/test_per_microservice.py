@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.scaling.per_microservice import Floats, Ints, Latency, scale_at_random, scale_microservices
+from agents.scaling.per_microservice import Floats, Ints, scale_at_random, scale_microservices
 
 BOUNDS = (1, 12)
 NO_LOAD = np.zeros(3)
 NO_LIMIT = np.full(3, np.inf)
 
 
-def naive(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats) -> Ints:
+def naive(dR: int, C: Ints, phi: Callable[[int, float], float], rho: Floats, alpha: Floats, w_max: Floats) -> Ints:
     """Lines 3-12 with an argmax over all microservices in every iteration."""
     C = C.copy()
     f = 1 if dR > 0 else -1
@@ -21,7 +23,7 @@ def naive(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats) -> Ints:
         scores = {
             i: (alpha[i] * (phi(i, rho[i] / C[i]) - phi(i, rho[i] / (C[i] + f))), f * (rho[i] / C[i]), -i)
             for i in range(len(C))
-            if BOUNDS[0] <= C[i] + f <= BOUNDS[1]
+            if BOUNDS[0] <= C[i] + f <= BOUNDS[1] and (f > 0 or rho[i] <= w_max[i] * (C[i] - 1))
         }
         if not scores:
             break
@@ -29,36 +31,54 @@ def naive(dR: int, C: Ints, phi: Latency, rho: Floats, alpha: Floats) -> Ints:
     return C
 
 
+def nothing(i: Ints, w: Floats) -> Floats:
+    """An empty table."""
+    return np.zeros(len(w))
+
+
 microservice = st.tuples(
-    st.integers(1, 12), st.floats(0.0, 100.0), st.floats(1.0, 3.0), st.integers(0, 3), st.integers(0, 3)
+    st.integers(1, 12),
+    st.one_of(st.floats(0.0, 100.0), st.integers(0, 12).map(lambda tenths: tenths * 0.1)),
+    st.floats(1.0, 3.0),
+    st.one_of(st.just(np.inf), st.just(0.0), st.just(0.1), st.floats(0.1, 100.0)),
+    st.integers(0, 3),
+    st.integers(0, 3),
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(-30, 30), st.lists(microservice, min_size=1, max_size=6))
-def test_the_heap_equals_the_loop(dR: int, microservices: list[tuple[int, float, float, int, int]]) -> None:
-    C, rho, alpha = (np.array([m[k] for m in microservices]) for k in range(3))
+def test_the_heap_equals_the_loop(dR: int, microservices: list[tuple[int, float, float, float, int, int]]) -> None:
+    C, rho, alpha, w_max = (np.array([m[k] for m in microservices]) for k in range(4))
 
     def phi(i: int, w: float) -> float:
-        return float(microservices[i][3] * w + microservices[i][4] * w**2)
+        return float(microservices[i][4] * w + microservices[i][5] * w * w)
 
-    wanted = scale_microservices(dR, C, phi, rho, alpha, BOUNDS, np.full(len(C), np.inf))
-    assert wanted.tolist() == naive(dR, C, phi, rho, alpha).tolist()
-    room = (BOUNDS[1] - C).sum() if dR > 0 else (C - BOUNDS[0]).sum()
-    assert abs(int(wanted.sum() - C.sum())) == min(abs(dR), room)
+    def in_batch(i: Ints, w: Floats) -> Floats:
+        return np.array([phi(*question) for question in zip(i.tolist(), w.tolist(), strict=True)])
+
+    wanted = scale_microservices(dR, C, in_batch, rho, alpha, BOUNDS, w_max)
+    assert wanted.tolist() == naive(dR, C, phi, rho, alpha, w_max).tolist()
+    if dR > 0:
+        assert int(wanted.sum() - C.sum()) == min(dR, (BOUNDS[1] - C).sum())
 
 
-def test_only_the_chosen_microservice_is_looked_at_again() -> None:
-    calls = 0
+def test_one_microservice_can_get_all() -> None:
+    # Only microservice 7 gains: 40 are more than are computed for it at first.
+    def phi(i: Ints, w: Floats) -> Floats:
+        return np.where(i == 7, w, 0.0)
 
-    def phi(i: int, w: float) -> float:
-        nonlocal calls
-        calls += 1
-        return w
+    rho, count = np.ones(50), np.full(50, 2)
+    wanted = scale_microservices(40, count, phi, rho, np.ones(50), (1, 50), np.full(50, np.inf))
+    assert wanted.tolist() == [2] * 7 + [42] + [2] * 42
 
-    count, dR = 50, 20
-    scale_microservices(dR, np.full(count, 2), phi, np.ones(count), np.ones(count), (1, 50), np.full(count, np.inf))
-    assert calls == 2 * (count + dR)
+
+def test_the_largest_load_that_a_container_supports_is_met_exactly() -> None:
+    # In floating point 0.1 * 3 / 0.1 is more than 3, and three containers are enough all the same.
+    for needed in range(1, 11):
+        rho = np.array([0.1 * needed])
+        left = scale_microservices(-50, np.array([40]), nothing, rho, np.ones(1), (1, 50), np.array([0.1]))
+        assert left.tolist() == [needed]
 
 
 def test_random_selection_spreads_evenly_and_stays_within_bounds() -> None:

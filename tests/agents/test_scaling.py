@@ -7,7 +7,7 @@ import pytest
 from fakes import make_info, make_observation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from agents.scaling.clock import IntervalClock
 from agents.scaling.imbres import ImbresScaling
@@ -127,12 +127,12 @@ class Steep:
     def observe(self, observation: Observation) -> None:
         pass
 
-    def latency_ms(self, microservice: int, interference: ArrayLike, load_rps: float) -> float:
-        assert np.asarray(interference) == pytest.approx(np.full(4, 0.3))
-        return load_rps * (1.0, 1.2)[microservice]
+    def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> NDArray[np.float64]:
+        assert np.asarray(interference) == pytest.approx(np.full((np.size(microservice), 4), 0.3))
+        return np.asarray(load_rps) * np.array([1.0, 1.2])[microservice]
 
-    def maximum_load_rps(self, microservice: int) -> float:
-        return np.inf
+    def maximum_load_rps(self, microservice: ArrayLike) -> NDArray[np.float64]:
+        return np.full(np.shape(microservice), np.inf)
 
 
 @pytest.mark.parametrize(("criterion", "favourite"), [("imbalance", 0), ("table", 1)])

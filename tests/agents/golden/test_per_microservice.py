@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fakes import make_info, make_observation
 
-from agents.scaling.per_microservice import imbalance_index, scale_microservices
+from agents.scaling.per_microservice import Floats, Ints, imbalance_index, scale_microservices
 
 C = np.array([2, 3])
 RHO = np.array([12.0, 12.0])
@@ -15,12 +15,12 @@ EVEN = np.ones(2)
 NO_LIMIT = np.full(2, np.inf)
 
 
-def phi(i: int, w: float) -> float:
-    return w if i == 0 else 3.0 * w
+def phi(i: Ints, w: Floats) -> Floats:
+    return np.where(i == 0, w, 3.0 * w)
 
 
-def nothing_known(i: int, w: float) -> float:
-    return 0.0
+def nothing_known(i: Ints, w: Floats) -> Floats:
+    return np.zeros(len(w))
 
 
 def test_scaling_out_picks_the_largest_gain_each_time() -> None:

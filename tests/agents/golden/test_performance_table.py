@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fakes import make_info, make_observation
 
-from agents.performance_table import FLOOR_MS, PerformanceTable, closest, monotone
+from agents.latency_store import FLOOR_MS
+from agents.performance_table import PerformanceTable
 from imbres_gym.config import ConfigError
 
 CALM = (0.1, 0.1, 0.1)
@@ -18,6 +19,13 @@ def table_with_maximum_20() -> PerformanceTable:
     table = PerformanceTable(info)
     table.observe(make_observation(info, [[1]], load_rps=[[10.0]], cpu_utilisation=[[0.25]]))
     return table
+
+
+def latency_at(interference: tuple[float, ...], known: dict[tuple[float, ...], float]) -> float:
+    """Latency of a table that knows one load under some interferences."""
+    table = PerformanceTable(make_info())
+    table.insert(0, list(known), 4.0, list(known.values()))
+    return float(table.latency_ms(0, interference, 4.0))
 
 
 def test_maximum_load_is_the_load_at_half_the_quota() -> None:
@@ -120,13 +128,20 @@ def test_interference_bins_are_a_fifth_wide_and_end_at_80_per_cent(utilisation: 
 
 
 def test_an_unknown_interference_takes_the_closest() -> None:
-    assert closest((1, 1, 1), [(0, 0, 0), (1, 1, 3), (3, 3, 3)]) == (0, 0, 0)  # distances 1.7, 2, 3.5
-    assert closest((1, 1, 1), [(0, 0, 0), (2, 2, 2)]) == (2, 2, 2)  # equally far: the more interfered
+    # Bins (0, 0, 0), (1, 1, 3) and (3, 3, 3) are 1.7, 2 and 3.5 away from (1, 1, 1).
+    assert latency_at((0.3, 0.3, 0.3), {(0.1, 0.1, 0.1): 5.0, (0.3, 0.3, 0.7): 6.0, (0.7, 0.7, 0.7): 7.0}) == 5.0
+    # Equally far: the more interfered, first in all, then in CPU.
+    assert latency_at((0.3, 0.3, 0.3), {(0.1, 0.1, 0.1): 5.0, (0.5, 0.5, 0.5): 6.0}) == 6.0
+    assert latency_at((0.3, 0.3, 0.3), {(0.5, 0.3, 0.3): 5.0, (0.3, 0.5, 0.3): 6.0}) == 5.0
 
 
 def test_latency_never_falls_with_load() -> None:
-    assert monotone(np.array([10.0, 8.0, 12.0])) == pytest.approx([9.0, 9.0, 12.0])
-    assert monotone(np.array([3.0, 2.0, 1.0])) == pytest.approx([2.0, 2.0, 2.0])
+    # Of (10, 8, 12) the first two are pooled: (9, 9, 12). Of (3, 2, 1) all.
+    for latencies, pooled in ((10.0, 8.0, 12.0), (9.0, 9.0, 12.0)), ((3.0, 2.0, 1.0), (2.0, 2.0, 2.0)):
+        loads = (2.0, 7.0, 12.0)
+        table = table_with_maximum_20()
+        table.insert(0, CALM, loads, latencies)
+        assert table.latency_ms(0, CALM, loads) == pytest.approx(pooled)
 
 
 def test_hosts_are_learnt_apart() -> None:

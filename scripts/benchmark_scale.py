@@ -1,0 +1,164 @@
+"""How the cost of a decision grows with the cluster: hosts, containers, microservices, connections.
+
+Run from a checkout: `python scripts/benchmark_scale.py decision`, with `--growth` for the figure of `docs/scale.md`.
+The cluster is made up (`scale_cluster.py`), so only the agent is timed. Every size runs in a process of its own, on one
+thread; what is reported is CPU time, the least of some decisions, which other programs on the machine disturb less than
+wall-clock time or a mean, and the peak memory of that process, observation included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from scripts.scale_cluster import MadeUpCluster, Size  # noqa: E402
+
+FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Of the full size, for the growth."""
+AXES: dict[str, tuple[str, ...]] = {
+    "hosts": ("hosts",),
+    "containers": ("containers",),
+    "microservices": ("microservices", "pairs"),
+    "all together": ("hosts", "containers", "microservices", "pairs"),
+}
+"""What grows together along one line of the figure; everything else is at the full size."""
+
+Measurement = dict[str, Any]
+
+
+def measure_decision(size: Size, decisions: int) -> Measurement:
+    """CPU time of Imbres' decisions for a cluster of one size [s].
+
+    Every second decision ends a scaling interval, with an SLA that is violated by a factor of two, so that Algorithms 2
+    and 3 hand out about a ninth more containers. The first two, which compile, are not counted.
+    """
+    from agents.controller import Controller
+    from imbres_gym.agent import load_agent_config
+
+    cluster = MadeUpCluster(size, seed=2000)
+    agent = Controller(cluster.info, seed=2000, **load_agent_config("imbres").options)
+    half_s = cluster.info.scaling_interval_s / 2.0
+    taken: dict[str, list[float]] = {"decision": [], "scaling_decision": []}
+    shares: dict[str, list[dict[str, float]]] = {name: [] for name in taken}
+    action = None
+    for step in range(1, 2 * decisions + 3):
+        observation = cluster.observe(half_s * step, action)
+        began = time.process_time()
+        action, _ = agent.predict(observation)
+        name = "decision" if step % 2 else "scaling_decision"
+        taken[name].append(time.process_time() - began)
+        total = agent.decision_ms["total"]
+        shares[name].append({tier: ms / total for tier, ms in agent.decision_ms.items() if tier != "total"})
+    return {
+        "size": asdict(size),
+        "connections": len(action["connections"].edges),
+        "added_containers": int(action["replicas"].sum()) - size.containers,
+        **{f"{name}_s": min(values[1:]) for name, values in taken.items()},
+        **{
+            f"{name}_share": {tier: statistics.median(one[tier] for one in of_name[1:]) for tier in of_name[0]}
+            for name, of_name in shares.items()
+        },
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def in_own_process(work: Callable[..., Measurement], *arguments: Any) -> Measurement:
+    """Run a measurement in a fresh process, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def growth(work: Callable[..., Measurement], full: Size, *arguments: Any) -> dict[str, list[Measurement]]:
+    """Measurements along every axis, from the smallest to the full size."""
+    lines: dict[str, list[Measurement]] = {axis: [] for axis in AXES}
+    for axis, names in AXES.items():
+        for fraction in FRACTIONS:
+            size = replace(full, **{name: max(2, round(getattr(full, name) * fraction)) for name in names})
+            lines[axis].append(in_own_process(work, size, *arguments))
+    return lines
+
+
+def exponent(line: list[Measurement], key: str) -> float:
+    """B of time = a * size^b, least squares in logarithms."""
+    slope, _ = np.polyfit(np.log(FRACTIONS), np.log([measurement[key] for measurement in line]), 1)
+    return float(slope)
+
+
+def plot(lines: dict[str, list[Measurement]], key: str, title: str, path: Path) -> None:
+    """Log-log plot of time over size, with the fitted exponents."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for axis, line in lines.items():
+        label = f"{axis}: exponent {exponent(line, key):.2f}"
+        axes.loglog(FRACTIONS, [measurement[key] for measurement in line], "o-", label=label)
+    axes.axhline(1.0, color="grey", linestyle=":", label="target")
+    axes.set(xlabel="size / full size", ylabel="CPU time [s]", title=title)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def report_decision(measurement: Measurement) -> str:
+    """A measurement for people."""
+    size = measurement["size"]
+    lines = [
+        f"{size['hosts']:,} hosts, {size['microservices']:,} microservices, {size['containers']:,} containers, "
+        f"{size['pairs']:,} pairs, {measurement['connections']:,} connections: "
+        f"peak memory {measurement['peak_memory_gb']:.2f} GB"
+    ]
+    for text, name in ("every control interval", "decision"), ("with scaling", "scaling_decision"):
+        shares = ", ".join(f"{tier} {share:.0%}" for tier, share in measurement[f"{name}_share"].items())
+        lines.append(f"  {text:<22} {measurement[f'{name}_s']:.3f} s CPU ({shares})")
+    lines.append(f"  containers added by Algorithm 3: {measurement['added_containers']:,}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the command line, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    decision = parts.add_parser("decision", help="Imbres' whole decision: Algorithm 1, table, groups, Algorithms 2, 3")
+    decision.add_argument("--decisions", type=int, default=5, help="of each kind; the fastest is reported")
+    for part in (decision,):
+        for name, value in asdict(Size()).items():
+            part.add_argument(f"--{name}", type=int, default=value)
+        part.add_argument("--growth", action="store_true", help="smaller sizes too, and the exponents")
+        part.add_argument("--figure", type=Path, help="with --growth: where to save the log-log plot")
+        part.add_argument("--json", type=Path, help="where to save the measurements")
+    given = parser.parse_args()
+    size = Size(**{name: getattr(given, name) for name in asdict(Size())})
+    result: Any
+    if given.growth:
+        result = growth(measure_decision, size, given.decisions)
+        for axis, line in result.items():
+            print(f"{axis}: exponent {exponent(line, 'scaling_decision_s'):.2f}")
+            print("\n".join(report_decision(measurement) for measurement in line))
+        if given.figure:
+            plot(result, "scaling_decision_s", "Imbres' decision with scaling, one thread", given.figure)
+    else:
+        result = in_own_process(measure_decision, size, given.decisions)
+        print(report_decision(result))
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
