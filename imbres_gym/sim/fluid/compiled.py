@@ -1,0 +1,20 @@
+"""How the fluid engine is compiled: numba with its cache, stamped with all sources that end up in a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from imbres_gym.sim.compiled import stamped
+
+HERE = Path(__file__).parent
+MODULES = ("columns", "compose", "draw", "fleet", "flow", "own", "station")
+SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py")
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A compiled function; divisions by zero follow NumPy."""
+    return stamped(njit(cache=True, error_model="numpy")(function), SOURCES)

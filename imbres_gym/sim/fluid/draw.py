@@ -1,0 +1,179 @@
+"""From expectations to what is measured: counts of arrivals, and latencies of finite samples, compiled.
+
+Arrivals are Poisson. The calls that follow from them are as many as the trees say, and spread over containers at random.
+A percentile of R requests is that of the composed distribution at a level that is off by a Brownian bridge of variance
+1 / R, times the inflation of the variance by calls that wait for the same quota (see `imbres_gym.sim.fluid.surfaces`).
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
+from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, LEVELS
+from imbres_gym.sim.random import ARRIVALS, DELAYS, ROUTING, normal, uniform
+
+EXACT_COUNT = 20.0
+"""Counts of a smaller mean are drawn exactly, larger ones from the normal distribution."""
+
+WAVES = 8
+"""Terms of the Brownian bridge; what is left out has a standard deviation of 0.11 of that at the middle."""
+
+FEW = 32
+"""So few requests are drawn one by one."""
+
+
+def bridge_waves(samples: int) -> NDArray[np.float64]:
+    """(WAVES, n) terms of the Karhunen-Loeve expansion of a Brownian bridge at the middles of n strata."""
+    u = (np.arange(samples) + 0.5) / samples
+    j = np.arange(1, WAVES + 1)[:, None] * np.pi
+    return np.asarray(math.sqrt(2.0) * np.sin(j * u) / j)
+
+
+@kernel
+def poisson(streams, stream, mean):
+    """A Poisson count."""
+    if mean > EXACT_COUNT:
+        return np.int64(max(0.0, np.rint(mean + math.sqrt(mean) * normal(streams, stream))))
+    limit, product, count = math.exp(-mean), uniform(streams, stream), 0
+    while product > limit:
+        product *= uniform(streams, stream)
+        count += 1
+    return count
+
+
+@kernel
+def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, of_container):
+    """Arrivals of each class (C,) and at each ready container (n,) in a step, and what is expected of these (n,)."""
+    for c in range(len(class_rps)):
+        of_class[c] = poisson(streams, ARRIVALS, class_rps[c] * seconds)
+    expected = np.zeros(len(fleet.id))
+    for k in range(len(kinds.microservice)):
+        wanted, arrived = 0.0, 0.0
+        for c in range(len(class_rps)):
+            wanted += class_rps[c] * seconds * kinds.visits[c, k]
+            arrived += of_class[c] * kinds.visits[c, k]
+        factor = seconds * (arrived / wanted if wanted > 0.0 else 0.0)
+        container = fleet.begin[kinds.microservice[k]]
+        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+            expected[container] += rates[i] * factor
+            container += 1
+    for m in range(len(fleet.begin) - 1):
+        low, high = fleet.begin[m], fleet.begin[m + 1]
+        scatter(expected, low, high, streams, of_container)
+    return expected
+
+
+@kernel
+def scatter(expected, low, high, streams, counts):
+    """Multinomial counts of the containers `low:high`: what one gets by chance, the others lack."""
+    total, drift = 0.0, 0.0
+    for i in range(low, high):
+        total += expected[i]
+    if total <= EXACT_COUNT * (high - low):
+        for i in range(low, high):
+            counts[i] = poisson(streams, ROUTING, expected[i])
+        return
+    noise = np.empty(high - low)
+    for i in range(low, high):
+        noise[i - low] = math.sqrt(expected[i]) * normal(streams, ROUTING)
+        drift += noise[i - low]
+    for i in range(low, high):
+        counts[i] = max(0.0, np.rint(expected[i] + noise[i - low] - drift * expected[i] / total))
+
+
+@kernel
+def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
+    """Mean and p95 (M, H) of the own latencies that so many spans show; cells without spans stay as they are.
+
+    `scale` (M, H) is the factor on the composed quantiles that the p95 has by chance.
+    """
+    for m in range(mean.shape[0]):
+        for h in range(mean.shape[1]):
+            scale[m, h] = 1.0
+            count = samples[m, h]
+            if count == 0 or moments[m, h, CALLS] <= 0.0:
+                continue
+            variance = moments[m, h, VARIANCE]
+            inflation = max(1.0, moments[m, h, EXCESS] / variance) if variance > 0.0 else 1.0
+            few = min(1.0, math.sqrt(inflation / count))
+            one, other = normal(streams, DELAYS), normal(streams, DELAYS)
+            true = moments[m, h, MEAN]
+            mean[m, h] = max(0.1 * true, true + math.sqrt(max(variance, 0.0)) * few * one)
+            shift = math.sqrt(0.95 / 0.05) * few * (0.7 * one + 0.7 * other)
+            p95[m, h] = at_level(quantiles[m, h], 0.05 * math.exp(-min(max(shift, -2.0), 2.0)))
+            if quantiles[m, h, P95] > 0.0:
+                scale[m, h] = p95[m, h] / quantiles[m, h, P95]
+
+
+@kernel
+def at_level(quantiles, tail):
+    """Quantile that is exceeded with a chance, between the levels of the surfaces."""
+    n = len(LEVELS)
+    for j in range(n - 1):
+        if tail >= LEVELS[j + 1]:
+            part = min(max(math.log(tail / LEVELS[j]) / math.log(LEVELS[j + 1] / LEVELS[j]), 0.0), 1.0)
+            return quantiles[j] + part * (quantiles[j + 1] - quantiles[j])
+    return quantiles[n - 1]
+
+
+@kernel
+def measured_latencies(composed, waves, count, inflation, streams):
+    """(count,) sorted latencies of as many requests, from n sorted samples of the composed distribution."""
+    n = len(composed)
+    latencies = np.empty(count)
+    if count < FEW:
+        for r in range(count):
+            latencies[r] = composed[min(n - 1, int(uniform(streams, DELAYS) * n))]
+        latencies.sort()
+        return latencies
+    size = math.sqrt(inflation / count)
+    weight = np.empty(WAVES)
+    for j in range(WAVES):
+        weight[j] = size * normal(streams, DELAYS)
+    place, below, above = 0, 0.0, 0.0
+    knots = np.empty(n)
+    for i in range(n):
+        knot = (i + 0.5) / n
+        for j in range(WAVES):
+            knot += weight[j] * waves[j, i]
+        knots[i] = knot
+    knots.sort()
+    for r in range(count):
+        u = (r + 0.5) / count
+        while place < n and knots[place] < u:
+            place += 1
+        if place == 0:
+            latencies[r] = composed[0]
+        elif place == n:
+            latencies[r] = composed[n - 1]
+        else:
+            below, above = knots[place - 1], knots[place]
+            part = (u - below) / (above - below)
+            latencies[r] = composed[place - 1] + part * (composed[place] - composed[place - 1])
+    return latencies
+
+
+@kernel
+def class_inflation(kinds, fleet, rates, losses, composed):
+    """(C,) how much larger the variance of a mean over a control interval is than with independent requests."""
+    n_kinds = len(kinds.microservice)
+    excess = np.zeros(n_kinds)
+    for k in range(n_kinds):
+        total = 0.0
+        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+            total += rates[i]
+            excess[k] += rates[i] * kinds.bursts[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
+        excess[k] = excess[k] / total if total > 0.0 else 0.0
+    inflation = np.ones(len(kinds.root))
+    for c in range(len(kinds.root)):
+        variance = composed[c].var()
+        if variance > 0.0:
+            for k in range(n_kinds):
+                inflation[c] += kinds.visits[c, k] * excess[k] / variance
+    return inflation

@@ -1,0 +1,176 @@
+"""One step of the fluid engine: flows, stations, latencies and what is measured of them, for one episode."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imbres_gym.scenario import Scenario
+from imbres_gym.sim.fluid import compose, draw, flow, own, station
+from imbres_gym.sim.fluid.columns import make_columns
+from imbres_gym.sim.fluid.episode import FluidEpisode
+from imbres_gym.sim.fluid.kinds import Kinds
+from imbres_gym.sim.fluid.surfaces import WIDTH, Surfaces, load_surfaces
+from imbres_gym.sim.state import DRAINING
+from imbres_gym.sim.workload import ConstantWorkload
+from imbres_gym.sim.world import build_world, sensitivities
+from imbres_gym.telemetry import ClusterInfo
+
+TICK_S = 1.0
+"""The rate of requests changes at multiples of this time, as in the event engine [s]."""
+
+ROUNDS = 4
+"""Upstream overload holds back calls, which may end overload downstream: passes over the flow of a step, at most."""
+
+
+class Engine:
+    """What does not change in an episode: kinds of calls, response surfaces, sizes of containers."""
+
+    def __init__(self, scenario: Scenario, info: ClusterInfo, kinds: Kinds) -> None:
+        app, effects = scenario.application, scenario.effects
+        services = list(app.microservices.values())
+        self._scenario = scenario
+        self._info = info
+        self._kinds = kinds
+        self._sensitivity = sensitivities(app)
+        self.idle_cores = np.array([service.idle_cores for service in services])
+        quota = (info.cores - self.idle_cores) * effects.period_ms
+        deadlines = [request.deadline_ms for request in app.request_classes.values()]
+        self._limits = station.Limits(
+            quota=quota,
+            parallelism=np.array([float(service.parallelism) for service in services]),
+            places=np.array([float(service.workers + service.accept_queue) for service in services]),
+            wake_loss_ms=effects.wake_loss_ms,
+            period_ms=effects.period_ms,
+            patience_s=max(deadlines) * 1e-3,
+        )
+        slack = np.minimum(effects.slack_ms * max(0.0, effects.cpus - 1.0) / quota, 0.5)
+        self._tables = make_tables(load_surfaces(), slack)
+        self._columns = make_columns(kinds.shapes)
+        self._store = int(np.searchsorted(kinds.shapes, effects.store_shape))
+        self._store_shape = effects.store_shape
+        self._tails = own.make_tails(kinds)
+        self._waves = draw.bridge_waves(self._columns.order.shape[1])
+
+    def step(self, episode: FluidEpisode, seconds: float) -> None:
+        """Let `seconds` pass in which nothing changes but the load of the hosts, and add them to the interval."""
+        kinds, limits, topology = self._kinds, self._limits, episode.topology
+        fleet = topology.fleet
+        class_rps = kinds.class_share * self._mean_rate(episode.now_s, seconds)
+        rates = np.zeros(fleet.kind_begin[-1])
+        losses = np.zeros((len(rates), WIDTH), np.float32)
+        stations = station.new_stations(len(fleet.id))
+        before = episode.slots["excess"][fleet.slot]
+        for _ in range(ROUNDS):
+            passed = stations.passed.copy()
+            refused = flow.propagate(kinds, fleet, topology.rows, topology.pool_weight, class_rps, passed, rates)
+            station.gather(kinds, fleet, rates, stations)
+            self._interfere(episode, stations)
+            world = episode.world
+            station.settle(
+                limits, self._tables, fleet, topology.factor, world.stretch, world.speed, seconds, before, stations
+            )
+            if np.abs(passed - stations.passed).max(initial=0.0) < 1e-3:
+                break
+        station.look_up(kinds, limits, self._tables, fleet, stations, rates, losses)
+        self._leave_over(episode, stations, seconds)
+        self._observe(episode, seconds, class_rps, stations, rates, losses, refused)
+
+    def _mean_rate(self, now_s: float, seconds: float) -> float:
+        """End-user requests/s in a step: it is the same between two ticks."""
+        workload = self._scenario.workload
+        if isinstance(workload, ConstantWorkload):
+            return workload.rps
+        edges = np.arange(np.floor(now_s / TICK_S + 1e-9), np.ceil((now_s + seconds) / TICK_S - 1e-9)) * TICK_S
+        lasts = np.minimum(edges + TICK_S, now_s + seconds) - np.maximum(edges, now_s)
+        return float(sum(workload.rate(float(t)) * last for t, last in zip(edges, lasts, strict=True)) / seconds)
+
+    def _interfere(self, episode: FluidEpisode, stations: station.Stations) -> None:
+        """Bring interference, and what the containers add to it, up to date."""
+        topology, scenario = episode.topology, self._scenario
+        place = min(int(episode.now_s / 5.0 + 1e-9), len(episode.interference) - 1)
+        utilisation = episode.interference[place].copy()
+        used = station.own_use(
+            self._limits, topology.fleet, topology.factor, episode.world.stretch, stations, len(utilisation)
+        )
+        idle = np.bincount(
+            topology.fleet.host, self.idle_cores[topology.fleet.microservice], len(utilisation)
+        )
+        utilisation[:, 0] += (used + idle) / self._info.host_cores
+        episode.world = build_world(scenario.effects, self._sensitivity, utilisation)
+        episode.utilisation = np.minimum(utilisation, 1.0)
+
+    def _leave_over(self, episode: FluidEpisode, stations: station.Stations, seconds: float) -> None:
+        """Keep the work that is left over; removed containers do what they have."""
+        slots = episode.slots
+        slots["excess"][episode.topology.fleet.slot] = stations.excess
+        draining = slots["life"] == DRAINING
+        if draining.any():
+            cores = self._limits.quota[slots["microservice"][draining]] / self._limits.period_ms
+            slots["excess"][draining] = np.maximum(0.0, slots["excess"][draining] - cores * seconds)
+
+    def _observe(self, episode, seconds, class_rps, stations, rates, losses, refused) -> None:  # type: ignore[no-untyped-def]
+        """Draw what is measured in the step."""
+        kinds, fleet, interval, world = self._kinds, episode.topology.fleet, episode.interval, episode.world
+        n_classes, shape = len(kinds.root), episode.ready.shape
+        of_class, of_container = np.zeros(n_classes), np.zeros(len(fleet.id))
+        expected = draw.count_arrivals(
+            kinds, fleet, rates, class_rps, seconds, episode.streams, of_class, of_container
+        )
+        slots = episode.slots
+        slots["arrivals"][fleet.slot] += of_container.astype(np.int64)
+        surprise = np.divide(of_container, expected, out=np.ones(len(expected)), where=expected > 0.0)
+        cores = self._limits.quota[fleet.microservice] / self._limits.period_ms
+        slots["used"][fleet.slot] += np.minimum(stations.used * surprise, cores) * seconds
+
+        moments = np.zeros((*shape, 4))
+        quantiles = np.zeros((*shape, own.N_LEVELS))
+        own.own_latency(
+            kinds, fleet, stations, world, self._tails, kinds.shapes, self._store_shape, rates, losses, moments, quantiles
+        )
+        ended = of_container * np.minimum(stations.passed, 1.0)
+        flat = fleet.microservice * shape[1] + fleet.host
+        samples = np.rint(np.bincount(flat, ended, shape[0] * shape[1])).astype(np.int64).reshape(shape)
+        mean, p95, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        draw.measured_own(moments, quantiles, samples, episode.streams, mean, p95, scale)
+        of_microservice = np.zeros(shape[0])
+        own.over_hosts(samples.astype(np.float64), quantiles, of_microservice, scale)
+        interval.samples += samples
+        interval.mean += samples * mean
+        interval.p95 += samples * p95
+        interval.microservice_p95 += samples.sum(axis=1) * of_microservice
+
+        latency = np.zeros((len(kinds.microservice), self._columns.order.shape[1]))
+        composed = np.zeros((n_classes, latency.shape[1]))
+        compose.compose(
+            kinds, fleet, stations, world, self._columns, self._store, rates, losses, latency
+        )
+        compose.end_to_end(kinds, fleet, world, rates, latency, composed)
+        fails, answered = compose.outcomes(kinds, fleet, stations, rates, refused)
+        inflation = draw.class_inflation(kinds, fleet, rates, losses, composed)
+        for c in range(n_classes):
+            arrived = int(of_class[c])
+            finished = int(np.rint(arrived * answered[kinds.root[c]]))
+            bad = int(draw.poisson(episode.streams, draw.DELAYS, finished * fails[kinds.root[c]]))
+            bad = min(bad, finished)
+            values = draw.measured_latencies(
+                composed[c], self._waves, finished - bad, inflation[c], episode.streams
+            )
+            good = int(np.searchsorted(values, kinds.deadline_ms[c], side="right"))
+            slow = int(len(values) - np.searchsorted(values, self._info.sla_ms, side="right"))
+            interval.arrived[c] += arrived
+            interval.ended[c] += finished
+            interval.failed[c] += bad + len(values) - good
+            interval.slow[c] += bad + max(slow, len(values) - good)
+            interval.latencies[c].append(values[:good])
+
+
+def make_tables(surfaces: Surfaces, slack: np.ndarray) -> station.Tables:  # type: ignore[type-arg]
+    """The response surfaces for the slacks (M,) of the microservices."""
+    different, place = np.unique(np.round(slack, 3), return_inverse=True)
+    return station.Tables(
+        values=np.stack([surfaces.with_slack(float(value)) for value in different]),
+        loads=surfaces.loads,
+        log2_calls=np.log2(surfaces.calls),
+        log_shares=np.log(surfaces.shares),
+        slack=place.astype(np.int64),
+    )

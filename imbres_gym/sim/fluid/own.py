@@ -1,0 +1,135 @@
+"""Own latency per microservice and host: mean, deviation and quantiles, in closed form from the surfaces, compiled."""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.sim.fluid.columns import between_levels, tail_at
+from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.kinds import Kinds
+from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEVELS, MEAN_INTERRUPTED, MEAN_LOST
+
+N_LEVELS = len(LEVELS)
+FIRST = INTERRUPTED.start
+P95 = int(np.argmin(np.abs(LEVELS - 0.05)))
+BISECTIONS = 12
+
+MEAN, VARIANCE, CALLS, EXCESS = range(4)
+"""Places in the last axis of the moments: the last is the variance times its inflation, see the surfaces."""
+
+
+class Tails(NamedTuple):
+    """Where the largest of a call's bursts lies in the table: the chance of one is that of all over their number."""
+
+    low: NDArray[np.int64]  # (K, levels)
+    low_weight: NDArray[np.float64]
+    high_weight: NDArray[np.float64]
+    normal: NDArray[np.float64]  # (levels,) quantiles of a standard normal variate
+
+
+def make_tails(kinds: Kinds) -> Tails:
+    """The places for the kinds of an application."""
+    from scipy.special import ndtri
+
+    parts = [between_levels(LEVELS / bursts) for bursts in kinds.bursts]
+    return Tails(
+        low=np.stack([part[0] for part in parts]),
+        low_weight=np.stack([part[2] for part in parts]),
+        high_weight=np.stack([part[3] for part in parts]),
+        normal=ndtri(1.0 - LEVELS),
+    )
+
+
+@kernel
+def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates, losses, moments, quantiles):
+    """Moments (M, H, 4) and quantiles (M, H, levels) of the own latency of the calls to each cell [ms].
+
+    The base (demand, preemption, calls that are not traced) has a narrow distribution; what a burst loses to the quota
+    has a wide one, of which the largest of a call's bursts decides the tail.
+    """
+    moments[:] = 0.0
+    quantiles[:] = 0.0
+    for k in range(len(kinds.microservice)):
+        m, n = kinds.microservice[k], kinds.bursts[k]
+        container = fleet.begin[m] - 1
+        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+            container += 1
+            rate = rates[i]
+            if rate <= 0.0:
+                continue
+            h = fleet.host[container]
+            row = losses[i]
+            busy = world.contention[m, h]
+            burst = kinds.burst_ms[k] * stations.stretch[container]
+            time = burst * stations.slowness[container]
+            preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * burst)
+            wakes = kinds.untraced_wakes[k]
+            base = n * (time + preempted * world.delay_ms) + kinds.untraced_ms[k] + wakes * busy * world.delay_ms
+            variance = n * (time * time / shapes[kinds.shape[k]] + waiting_variance(preempted, world.delay_ms))
+            variance += kinds.untraced_ms[k] ** 2 / store_shape + wakes * waiting_variance(busy, world.delay_ms)
+            lost = n * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
+            spread = n * row[DEVIATION] ** 2
+            cell = moments[m, h]
+            # Means first, then the variance around them: summed as second moments.
+            cell[MEAN] += rate * (base + lost)
+            cell[VARIANCE] += rate * (variance + spread + (base + lost) ** 2)
+            cell[CALLS] += rate
+            cell[EXCESS] += rate * (variance + spread * row[INFLATION])
+            deviation = math.sqrt(variance)
+            for j in range(N_LEVELS):
+                low = FIRST + tails.low[k, j]
+                jump = tails.low_weight[k, j] * row[low] + tails.high_weight[k, j] * row[low + 1]
+                usual = tails.normal[j] * deviation
+                far = math.hypot(jump, usual) if usual > 0.0 else jump + usual
+                quantiles[m, h, j] += rate * max(0.0, base + far)
+    for m in range(moments.shape[0]):
+        for h in range(moments.shape[1]):
+            calls = moments[m, h, CALLS]
+            if calls > 0.0:
+                moments[m, h, MEAN] /= calls
+                moments[m, h, VARIANCE] = moments[m, h, VARIANCE] / calls - moments[m, h, MEAN] ** 2
+                moments[m, h, EXCESS] /= calls
+                quantiles[m, h] /= calls
+
+
+@kernel
+def waiting_variance(chance, mean):
+    """Variance of an exponential wait that happens with a chance."""
+    return chance * mean * mean * (2.0 - chance)
+
+
+@kernel
+def over_hosts(calls, quantiles, p95, scale):
+    """(M,) 95th percentile over all hosts: where the tails of the hosts, weighted by their calls, sum to 5 %.
+
+    Args:
+        calls: (M, H) weights.
+        quantiles: (M, H, levels).
+        p95: (M,) is overwritten where there are calls.
+        scale: (M, H) factor on the quantiles.
+    """
+    for m in range(len(p95)):
+        total, low, high = 0.0, math.inf, 0.0
+        for h in range(calls.shape[1]):
+            if calls[m, h] > 0.0:
+                total += calls[m, h]
+                value = quantiles[m, h, P95] * scale[m, h]
+                low, high = min(low, value), max(high, value)
+        if total <= 0.0:
+            continue
+        for _ in range(BISECTIONS):
+            middle = 0.5 * (low + high)
+            tail = 0.0
+            for h in range(calls.shape[1]):
+                if calls[m, h] > 0.0:
+                    tail += calls[m, h] * tail_at(quantiles[m, h], middle / scale[m, h])
+            if tail > 0.05 * total:
+                low = middle
+            else:
+                high = middle
+        p95[m] = 0.5 * (low + high)
