@@ -208,8 +208,8 @@ class EventCluster:
         if wake(episode, now_s * 1e3):
             self._topology_changed()
 
-    def _equip(self, episode: Episode, index: int) -> None:
-        """Give a new container its quota, at a random phase of its period, and its limits."""
+    def _equip(self, episode: Episode, index: int, phase: float) -> None:
+        """Give a new container its quota, at a phase of its period, and its limits."""
         program, effects = self._program, self._scenario.effects
         slot = episode.slots[index]
         microservice = int(slot["microservice"])
@@ -220,7 +220,7 @@ class EventCluster:
         slot["wake_loss"] = effects.wake_loss_ms
         slot["slack"] = effects.slack_ms
         slot["cpus"] = effects.cpus
-        slot["period_end"] = episode.now_ms + episode.rng.random() * program.period_ms
+        slot["period_end"] = episode.now_ms + phase * program.period_ms
         slot["last"] = episode.now_ms
         slot["factor"] = 1.0
         slot["parallelism"] = program.parallelism[microservice]

@@ -50,12 +50,13 @@ class Lifecycle(Generic[P]):
     Attributes:
         info: sizes and limits.
         host_memory_mb: memory of a host.
-        equip: fills in what the engine has of a new container besides; gets the population and the slot.
+        equip: fills in what the engine has of a new container besides; gets the population, the slot and the phase
+            of the container's CFS period [0-1).
     """
 
     info: ClusterInfo
     host_memory_mb: float
-    equip: Callable[[P, int], None]
+    equip: Callable[[P, int, float], None]
 
     def reconcile(self, population: P, startup_s: float) -> bool:
         """Create or remove containers until there are as many as wanted, or no host has room.
@@ -106,7 +107,7 @@ class Lifecycle(Generic[P]):
             record["life"] = PENDING
             record["microservice"] = microservice
             record["host"] = host
-            self.equip(population, int(slot))
+            self.equip(population, int(slot), population.rng.random())
             population.next_id += 1
             counts[host] += 1
             used_cores[host] += need[0]

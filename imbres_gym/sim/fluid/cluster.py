@@ -92,6 +92,7 @@ class FluidCluster:
             topology=nobody,
             measured=nobody,
             utilisation=path[0].copy(),
+            expected=None,
             next_id=0,
             now_s=0.0,
             measured_s=0.0,
@@ -167,6 +168,17 @@ class FluidCluster:
         other._episode = self._now.clone()
         return other
 
+    def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """What the last step expected of each ready container, before chance.
+
+        Returns:
+            (n,) ids, (n,) calls/s, (n,) CPU demand as a share of the quota.
+        """
+        stations = self._now.expected
+        if stations is None:
+            raise RuntimeError("no step yet")
+        return self._now.topology.fleet.id, stations.calls, stations.load
+
     def close(self) -> None:
         """Forget the episode."""
         self._episode = None
@@ -226,5 +238,5 @@ class FluidCluster:
         )
 
 
-def _nothing_more(episode: FluidEpisode, slot: int) -> None:
+def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:
     """A container of the fluid engine has nothing besides what every container has."""

@@ -71,6 +71,7 @@ class Engine:
             )
             if np.abs(passed - stations.passed).max(initial=0.0) < 1e-3:
                 break
+        episode.expected = stations
         station.look_up(kinds, limits, self._tables, fleet, stations, rates, losses)
         self._leave_over(episode, stations, seconds)
         self._observe(episode, seconds, class_rps, stations, rates, losses, refused)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.fluid.fleet import Fleet, Rows
+from imbres_gym.sim.fluid.station import Stations
 from imbres_gym.sim.state import World
 
 Floats = NDArray[np.float64]
@@ -103,6 +104,7 @@ class FluidEpisode:
     topology: Topology
     measured: Topology  # at the last telemetry
     utilisation: Floats  # (H, 4) of the last step, at most 1
+    expected: Stations | None  # how containers fared in the last step
     next_id: int
     now_s: float
     measured_s: float

@@ -86,8 +86,7 @@ def own_use(limits, fleet, factor, stretch, stations, n_hosts):
     used = np.zeros(n_hosts)
     for i in range(len(fleet.id)):
         m, h = fleet.microservice[i], fleet.host[i]
-        offered = (stations.demand[i] * stretch[m, h] * factor[i] + limits.wake_loss_ms * stations.wakes[i]) * 1e-3
-        used[h] += min(offered, limits.quota[m] / limits.period_ms)
+        used[h] += min(stations.demand[i] * stretch[m, h] * factor[i] * 1e-3, limits.quota[m] / limits.period_ms)
     return used
 
 
@@ -129,7 +128,9 @@ def pile_up(limits, m, i, capacity, most, seconds, before, stations):
     stations.extra_to[i] = after / capacity * 1e3
     stations.refused[i] = min(1.0, lost / offered) if offered > 0.0 else 0.0
     stations.passed[i] = max(0.0, (offered + before - after - lost) / offered) if offered > 0.0 else 1.0
-    stations.used[i] = min(capacity, (offered + before - after - lost) / seconds)
+    # What is lost of the quota when threads wake up is not used.
+    useful = stations.demand[i] * stations.stretch[i] * 1e-3 / stations.offered[i] if offered > 0.0 else 0.0
+    stations.used[i] = min(capacity, (offered + before - after - lost) / seconds * useful)
 
 
 @kernel
