@@ -43,8 +43,8 @@ from imbres_gym.sim.workload import ConstantWorkload  # noqa: E402
 Floats = NDArray[np.float64]
 
 LOADS = np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.775, 0.85, 0.9, 0.94, 0.97])
-CALLS = np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-SLACKS = np.array([0.0, 0.06, 0.12, 0.24, 0.5])
+CALLS = 2.0 ** np.arange(-3.0, 6.5, 0.5)
+SLACKS = np.array([0.0, 0.06, 0.12, 0.24, 0.36])
 SHARES = np.array([0.02, 0.16, 0.5, 1.0])
 
 CORES = 0.1

@@ -49,7 +49,10 @@ def compose(kinds, fleet, stations, world, columns, store_gamma, rates, losses, 
             if end + begin > 0.0:
                 mine[i] += begin + (end - begin) * columns.chance[columns.order[column, i]]
             made[i] = True
-        column = burst(kinds, k, fleet, stations, world, columns, losses, place, made, mine, (column + 1) % COLUMNS)
+            stage_ms[i] = kinds.period_ms
+        column = burst(
+            kinds, k, fleet, stations, world, columns, losses, place, made, stage_ms, mine, (column + 1) % COLUMNS
+        )
         for stage in range(kinds.stage[k], kinds.stage[k + 1]):
             stage_ms[:] = 0.0
             made[:] = False
@@ -59,7 +62,7 @@ def compose(kinds, fleet, stations, world, columns, store_gamma, rates, losses, 
                 )
             for i in range(n):
                 mine[i] += stage_ms[i]
-            column = burst(kinds, k, fleet, stations, world, columns, losses, place, made, mine, column)
+            column = burst(kinds, k, fleet, stations, world, columns, losses, place, made, stage_ms, mine, column)
 
 
 @kernel
@@ -82,11 +85,16 @@ def spread(rates, low, high, place):
 
 
 @kernel
-def burst(kinds, k, fleet, stations, world, columns, losses, place, made, mine, column):
-    """Add one CPU burst of kind k, with its delays, to the samples that make it; return the next column."""
+def burst(kinds, k, fleet, stations, world, columns, losses, place, made, since_ms, mine, column):
+    """Add one CPU burst of kind k, with its delays, to the samples that make it; return the next column.
+
+    A burst that follows another of its call within the same period, `since_ms` later, loses nothing more: the losses
+    are those of all bursts of a period together.
+    """
     m = kinds.microservice[k]
     shift = fleet.begin[m] - fleet.kind_begin[k]
     lost, size, delay = columns.order[column], columns.order[(column + 1) % COLUMNS], columns.order[(column + 2) % COLUMNS]
+    again = columns.order[(column + 3) % COLUMNS]
     gamma = columns.gamma[kinds.shape[k]]
     n = len(mine)
     for i in range(n):
@@ -96,8 +104,9 @@ def burst(kinds, k, fleet, stations, world, columns, losses, place, made, mine, 
         container = shift + place[i]
         j = lost[i]
         demand = kinds.burst_ms[k] * stations.stretch[container] * gamma[size[i]]
-        time = columns.low_weight[j] * row[columns.low[j]] + columns.high_weight[j] * row[columns.high[j]]
-        time += demand * stations.slowness[container]
+        time = demand * stations.slowness[container]
+        if columns.chance[again[i]] * kinds.period_ms <= since_ms[i]:
+            time += columns.low_weight[j] * row[columns.low[j]] + columns.high_weight[j] * row[columns.high[j]]
         busy = world.contention[m, fleet.host[container]]
         if busy > 0.0:
             woken = delay[i]
@@ -110,7 +119,7 @@ def burst(kinds, k, fleet, stations, world, columns, losses, place, made, mine, 
                 if columns.chance[preempted] < chance:
                     time += world.delay_ms * (columns.exponential[preempted] + math.log(chance))
         mine[i] += time
-    return (column + 3) % COLUMNS
+    return (column + 4) % COLUMNS
 
 
 @kernel

@@ -168,7 +168,7 @@ def class_inflation(kinds, fleet, rates, losses, composed):
         total = 0.0
         for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
             total += rates[i]
-            excess[k] += rates[i] * kinds.bursts[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
+            excess[k] += rates[i] * kinds.groups[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
         excess[k] = excess[k] / total if total > 0.0 else 0.0
     inflation = np.ones(len(kinds.root))
     for c in range(len(kinds.root)):

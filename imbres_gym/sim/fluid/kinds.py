@@ -25,6 +25,7 @@ class Kinds(NamedTuple):
     microservice: Ints
     burst_ms: Floats  # mean demand of one burst inside the span [core-ms]
     bursts: Floats  # expected number of bursts: stages in which no call is made do not interrupt
+    groups: Floats  # of them, those that start in another period than the one before: see `_groups`
     background_ms: Floats  # mean demand after the answer
     shape: Ints  # place of its Gamma shape in `shapes`
     shapes: Floats
@@ -99,11 +100,9 @@ def compile_kinds(scenario: Scenario) -> Kinds:
     background = np.array([o.cpu_ms * (1.0 - app.span_share) for o in operations])
     burst = inside / bursts
     durations = _durations(app, stages, inside)
+    times = _burst_times(app, stages, durations)
     second = np.array(
-        [
-            _second_moment(inside[k], background[k], shape[k], times, effects.period_ms)
-            for k, times in enumerate(_burst_times(app, stages, durations))
-        ]
+        [_second_moment(inside[k], background[k], shape[k], times[k], effects.period_ms) for k in range(count)]
     )
     untraced = [[_untraced_ms(app, stage) for stage in of_kind] for of_kind in stages]
     flat = [stage for of_kind in stages for stage in of_kind]
@@ -121,6 +120,7 @@ def compile_kinds(scenario: Scenario) -> Kinds:
         microservice=microservice,
         burst_ms=burst,
         bursts=bursts,
+        groups=np.array([_groups(of_kind, effects.period_ms) for of_kind in times]),
         background_ms=background,
         shape=np.searchsorted(shapes, shape),
         shapes=shapes,
@@ -178,6 +178,14 @@ def _stage_ms(app: Application, stage: list[tuple[int, Call]], durations: Floats
 def _burst_times(app: Application, stages: list[list[list[tuple[int, Call]]]], durations: Floats) -> list[Floats]:
     """When the bursts of each kind begin, without any wait [ms]."""
     return [np.cumsum([0.0, *(_stage_ms(app, stage, durations) for stage in of_kind)]) for of_kind in stages]
+
+
+def _groups(times: Floats, period_ms: float) -> float:
+    """Expected number of CFS periods in which the bursts of a call begin, without any wait.
+
+    Bursts in one period share its quota: they lose to it as one burst of their size would, not each as much.
+    """
+    return 1.0 + float(np.minimum(1.0, np.diff(times) / period_ms).sum())
 
 
 def _second_moment(inside: float, background: float, shape: float, times: Floats, period_ms: float) -> float:

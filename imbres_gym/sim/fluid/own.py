@@ -24,7 +24,7 @@ MEAN, VARIANCE, CALLS, EXCESS = range(4)
 
 
 class Tails(NamedTuple):
-    """Where the largest of a call's bursts lies in the table: the chance of one is that of all over their number."""
+    """Where the largest loss of a call lies in the table: the chance of one is that of all over their number."""
 
     low: NDArray[np.int64]  # (K, levels)
     low_weight: NDArray[np.float64]
@@ -36,7 +36,7 @@ def make_tails(kinds: Kinds) -> Tails:
     """The places for the kinds of an application."""
     from scipy.special import ndtri
 
-    parts = [between_levels(LEVELS / bursts) for bursts in kinds.bursts]
+    parts = [between_levels(LEVELS / groups) for groups in kinds.groups]
     return Tails(
         low=np.stack([part[0] for part in parts]),
         low_weight=np.stack([part[2] for part in parts]),
@@ -70,23 +70,27 @@ def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates
             preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * burst)
             wakes = kinds.untraced_wakes[k]
             base = n * (time + preempted * world.delay_ms) + kinds.untraced_ms[k] + wakes * busy * world.delay_ms
-            variance = n * (time * time / shapes[kinds.shape[k]] + waiting_variance(preempted, world.delay_ms))
-            variance += kinds.untraced_ms[k] ** 2 / store_shape + wakes * waiting_variance(busy, world.delay_ms)
-            lost = n * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
-            spread = n * row[DEVIATION] ** 2
+            narrow = n * time * time / shapes[kinds.shape[k]] + kinds.untraced_ms[k] ** 2 / store_shape
+            delays = n * preempted + wakes * busy
+            variance = narrow + delays * waiting_variance(1.0, world.delay_ms)
+            lost = kinds.groups[k] * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
+            spread = kinds.groups[k] * row[DEVIATION] ** 2
             cell = moments[m, h]
             # Means first, then the variance around them: summed as second moments.
             cell[MEAN] += rate * (base + lost)
             cell[VARIANCE] += rate * (variance + spread + (base + lost) ** 2)
             cell[CALLS] += rate
             cell[EXCESS] += rate * (variance + spread * row[INFLATION])
-            deviation = math.sqrt(variance)
+            usually = base - delays * world.delay_ms
+            deviation = math.sqrt(narrow)
             for j in range(N_LEVELS):
                 low = FIRST + tails.low[k, j]
                 jump = tails.low_weight[k, j] * row[low] + tails.high_weight[k, j] * row[low + 1]
                 usual = tails.normal[j] * deviation
+                if delays > LEVELS[j]:  # both kinds of jumps are rare: the larger one is what a quantile sees
+                    jump = (jump**3 + (world.delay_ms * math.log(delays / LEVELS[j])) ** 3) ** (1.0 / 3.0)
                 far = math.hypot(jump, usual) if usual > 0.0 else jump + usual
-                quantiles[m, h, j] += rate * max(0.0, base + far)
+                quantiles[m, h, j] += rate * max(0.0, usually + far)
     for m in range(moments.shape[0]):
         for h in range(moments.shape[1]):
             calls = moments[m, h, CALLS]

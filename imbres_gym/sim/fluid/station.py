@@ -99,8 +99,8 @@ def settle(limits, tables, fleet, factor, stretch, speed, seconds, before, stati
         factor_here = stretch[m, h] * factor[i]
         loss, demand = limits.wake_loss_ms, stations.demand[i]
         work = demand * factor_here + loss * stations.wakes[i]
-        second = factor_here * (factor_here * stations.second[i] + 2.0 * loss * demand)
-        second += loss * loss * stations.wakes[i]
+        # What is lost of the quota when threads wake up makes every lump larger.
+        second = stations.second[i] * (work / demand) ** 2 if demand > 0.0 else 0.0
         quota = limits.quota[m] / limits.period_ms
         cores = limits.parallelism[m] * speed[h]
         busy = min(work * 1e-3 / cores, most)
@@ -161,7 +161,8 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses):
                 losses[i] = 0.0
                 continue
             lumps = stations.lumps[container]
-            share = kinds.burst_ms[k] * stations.stretch[container] * lumps / limits.quota[m]
+            size = kinds.burst_ms[k] * kinds.bursts[k] / kinds.groups[k] * stations.stretch[container]
+            share = size * lumps / limits.quota[m]
             a, fa = position(tables.log_shares, np.log(share))
             x, fx = position(tables.loads, stations.load[container])
             y = min(max((np.log2(lumps) - tables.log2_calls[0]) / step, 0.0), len(tables.log2_calls) - 1.001)

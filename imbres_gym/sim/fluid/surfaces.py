@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
-from imbres_gym.sim.effects import Effects
 
 Floats = NDArray[np.float64]
 
@@ -30,11 +29,6 @@ LEVELS = np.array([0.9, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02
 """Chances that a tabulated quantile is exceeded."""
 
 FILE = Path(__file__).with_name("surfaces.npz")
-
-PHYSICS = tuple(
-    (name, Effects().model_dump()[name]) for name in ("period_ms", "cpus", "demand_shape")
-)
-"""Constants of `Effects` that the shipped surfaces hold for (the slack is an axis of the table)."""
 
 LOST = slice(0, len(LEVELS))
 INTERRUPTED = slice(len(LEVELS), 2 * len(LEVELS))
@@ -49,7 +43,7 @@ class Surfaces:
 
     Attributes:
         loads: (L,) load, rising.
-        calls: (C,) calls, each twice the one before.
+        calls: (C,) calls, evenly spaced in their logarithm.
         slacks: (S,) slack, rising.
         shares: (A,) share, rising.
         table: (S, A, L, C, WIDTH) float32, cube roots of what the places above say.
@@ -101,8 +95,8 @@ class Surfaces:
 
 def save_surfaces(surfaces: Surfaces, path: Path) -> None:
     """Write the table as an npz file."""
-    arrays = {name: getattr(surfaces, name) for name in ("loads", "calls", "slacks", "shares", "table", "error")}
-    np.savez_compressed(path, **arrays)
+    arrays = {name: getattr(surfaces, name) for name in ("loads", "calls", "slacks", "shares", "error")}
+    np.savez_compressed(path, **arrays, table=surfaces.table.astype(np.float16))
 
 
 def load_surfaces(path: Path = FILE) -> Surfaces:
@@ -113,6 +107,7 @@ def load_surfaces(path: Path = FILE) -> Surfaces:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Surfaces(**{name: file[name] for name in ("loads", "calls", "slacks", "shares", "table", "error")})
+            axes = {name: file[name] for name in ("loads", "calls", "slacks", "shares", "error")}
+            return Surfaces(**axes, table=file["table"].astype(np.float32))
     except (OSError, KeyError, ValueError) as error:
         raise ConfigError(f"{path}: not a file of response surfaces ({error})") from None
