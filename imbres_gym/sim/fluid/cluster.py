@@ -20,7 +20,7 @@ from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.routing import count_ready
-from imbres_gym.sim.state import DRAINING, FREE, GONE, PENDING, READY
+from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
 from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 

@@ -11,7 +11,7 @@ from numba import njit
 from imbres_gym.sim.compiled import stamped
 
 HERE = Path(__file__).parent
-MODULES = ("columns", "compose", "draw", "fleet", "flow", "own", "station")
+MODULES = ("compose", "draw", "fleet", "flow", "levels", "own", "station")
 SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py")
 
 

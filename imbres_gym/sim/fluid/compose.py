@@ -1,169 +1,396 @@
-"""E2E latency: samples of it, composed from bursts, stages and calls up the call trees, compiled.
+"""E2E latency: distributions of it, composed from bursts, stages and calls up the call trees, compiled.
 
-Sample i of a kind is one call of it: by one container (the samples are spread over containers by their load), with its
-bursts, and with the samples of the calls that it makes, taken in an order of its own. Calls of a stage run in parallel
-(the longest counts), stages one after another. See `imbres_gym.sim.fluid.columns` for what is random in it.
+The time of a call has two parts, which are taken as independent of each other and of those of other calls:
+
+- a *narrow* one: CPU demand, scheduling delays, messages and stores; known by its mean and variance;
+- a *wide* one: what is lost to quotas, nothing for most calls and up to periods for some; a histogram of `NODES` nodes
+  `step` apart, of which the first holds the calls that lose nothing.
+
+Stages one after another are convolutions, parallel calls products of distribution functions. Means are exact but for
+the maximum of parallel calls.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imbres_gym.sim.fluid.columns import COLUMNS
 from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.surfaces import LEVELS
+
+Floats = NDArray[np.float64]
+
+NODES = 64
+N_LEVELS = len(LEVELS)
+RAREST = N_LEVELS - 1
+"""The last tabulated quantile: how far a histogram must reach."""
+
+BINS = 256
+"""Of the E2E latency of a class."""
+BEYOND = 1e-4
+"""Chance that a latency may be beyond the last of them."""
+
+
+class Times(NamedTuple):
+    """Time from the arrival of a call to its answer, for each kind [ms]."""
+
+    mean: Floats  # (K,) of the narrow part
+    variance: Floats
+    step: Floats  # (K,) distance of the nodes; 0 where nothing is lost
+    wide: Floats  # (K, NODES) chances
+    network: Floats  # (K,) by how much messages to it take longer, at sensitivity 1
+
+
+def new_times(n_kinds: int) -> Times:
+    """Room for the times of the kinds."""
+    return Times(*(np.zeros(n_kinds) for _ in range(3)), np.zeros((n_kinds, NODES)), np.zeros(n_kinds))
 
 
 @kernel
-def compose(kinds, fleet, stations, world, columns, store_gamma, rates, losses, latency):
-    """Time from arrival to answer of each kind: (K, n) samples [ms], written into `latency`.
+def compose(kinds, fleet, stations, world, store_shape, rates, losses, times):
+    """Compose the times of all kinds, called ones before their callers.
 
     Args:
         kinds, fleet, stations: who calls whom, and how containers fare.
         world: of `imbres_gym.sim.world`.
-        columns: the random numbers.
-        store_gamma: place in `columns.gamma` of the latency of stores.
+        store_shape: Gamma shape of the latency of a store.
         rates, losses: of each kind in each container.
-        latency: (K, n) is overwritten.
+        times: is overwritten.
     """
-    n = latency.shape[1]
-    network = np.zeros(latency.shape)
-    place = np.zeros(n, np.int64)
-    stage_ms = np.zeros(n)
-    called_ms = np.zeros(n)
-    made = np.zeros(n, np.bool_)
-    column = 0
+    own, stage, called, other = np.empty(NODES), np.empty(NODES), np.empty(NODES), np.empty(NODES)
     for k in range(len(kinds.microservice) - 1, -1, -1):
-        mine = latency[k]
-        mine[:] = 0.0
-        m = kinds.microservice[k]
-        first = fleet.begin[m] - fleet.kind_begin[k]
-        if not spread(rates, fleet.kind_begin[k], fleet.kind_begin[k + 1], place):
-            continue
-        for i in range(n):
-            container = first + place[i]
-            network[k, i] = world.network_wait[m, fleet.host[container]]
-            begin, end = stations.extra_from[container], stations.extra_to[container]
-            if end + begin > 0.0:
-                mine[i] += begin + (end - begin) * columns.chance[columns.order[column, i]]
-            made[i] = True
-            stage_ms[i] = kinds.period_ms
-        column = burst(
-            kinds, k, fleet, stations, world, columns, losses, place, made, stage_ms, mine, (column + 1) % COLUMNS
-        )
-        for stage in range(kinds.stage[k], kinds.stage[k + 1]):
-            stage_ms[:] = 0.0
-            made[:] = False
-            for child in range(kinds.child[stage], kinds.child[stage + 1]):
-                column = call(
-                    kinds, k, child, world, columns, store_gamma, latency, network, called_ms, stage_ms, made, column
-                )
-            for i in range(n):
-                mine[i] += stage_ms[i]
-            column = burst(kinds, k, fleet, stations, world, columns, losses, place, made, stage_ms, mine, column)
-
-
-@kernel
-def spread(rates, low, high, place):
-    """Spread the samples over the containers `low:high` by their rates; whether there are any calls."""
-    total = 0.0
-    for i in range(low, high):
-        total += rates[i]
-    if total <= 0.0:
-        return False
-    n = len(place)
-    container, upto = low, rates[low]
-    for i in range(n):
-        wanted = (i + 0.5) / n * total
-        while upto < wanted and container + 1 < high:
-            container += 1
-            upto += rates[container]
-        place[i] = container
-    return True
-
-
-@kernel
-def burst(kinds, k, fleet, stations, world, columns, losses, place, made, since_ms, mine, column):
-    """Add one CPU burst of kind k, with its delays, to the samples that make it; return the next column.
-
-    A burst that follows another of its call within the same period, `since_ms` later, loses nothing more: the losses
-    are those of all bursts of a period together.
-    """
-    m = kinds.microservice[k]
-    shift = fleet.begin[m] - fleet.kind_begin[k]
-    lost, size, delay = columns.order[column], columns.order[(column + 1) % COLUMNS], columns.order[(column + 2) % COLUMNS]
-    again = columns.order[(column + 3) % COLUMNS]
-    gamma = columns.gamma[kinds.shape[k]]
-    n = len(mine)
-    for i in range(n):
-        if not made[i]:
-            continue
-        row = losses[place[i]]
-        container = shift + place[i]
-        j = lost[i]
-        demand = kinds.burst_ms[k] * stations.stretch[container] * gamma[size[i]]
-        time = demand * stations.slowness[container]
-        if columns.chance[again[i]] * kinds.period_ms <= since_ms[i]:
-            time += columns.low_weight[j] * row[columns.low[j]] + columns.high_weight[j] * row[columns.high[j]]
-        busy = world.contention[m, fleet.host[container]]
-        if busy > 0.0:
-            woken = delay[i]
-            if columns.chance[woken] < busy:
-                time += world.delay_ms * (columns.exponential[woken] + math.log(busy))
-            preempted = n - 1 - woken
-            chance = busy * world.preemption_per_ms * demand
-            if columns.chance[preempted] < chance:  # the chance is 1 - exp(-x) <= x
-                chance = 1.0 - math.exp(-chance)
-                if columns.chance[preempted] < chance:
-                    time += world.delay_ms * (columns.exponential[preempted] + math.log(chance))
-        mine[i] += time
-    return (column + 4) % COLUMNS
-
-
-@kernel
-def call(kinds, k, child, world, columns, store_gamma, latency, network, called_ms, stage_ms, made, column):
-    """Make one call of a stage of kind k with its repetitions; return the next column."""
-    called = kinds.child_kind[child]
-    probability = kinds.child_probability[child]
-    n = len(stage_ms)
-    called_ms[:] = 0.0
-    for _ in range(kinds.child_repeat[child]):
-        order = columns.order[column]
-        column = (column + 1) % COLUMNS
-        if called < 0:
-            gamma = columns.gamma[store_gamma]
-            for i in range(n):
-                called_ms[i] += kinds.child_store_ms[child] * gamma[order[i]]
-        else:
-            sensitivity = world.network_sensitivity[kinds.microservice[called]]
-            for i in range(n):
-                j = order[i]
-                wait = max(network[called, j], network[k, i])
-                called_ms[i] += latency[called, j] + kinds.hop_ms * (1.0 + sensitivity * wait)
-    chance = columns.order[column]
-    for i in range(n):
-        if probability >= 1.0 or columns.chance[chance[i]] < probability:
-            made[i] = True
-            stage_ms[i] = max(stage_ms[i], called_ms[i])
-    return (column + 1) % COLUMNS if probability < 1.0 else column
-
-
-@kernel
-def end_to_end(kinds, fleet, world, rates, latency, out):
-    """(C, n) E2E latency of each class [ms], sorted: the answer of its root, and the messages from and to the user."""
-    for c in range(len(kinds.root)):
-        k = kinds.root[c]
-        m = kinds.microservice[k]
-        total, wait = 0.0, 0.0
+        total = 0.0
         for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
             total += rates[i]
-            wait += rates[i] * world.network_wait[m, fleet.host[fleet.begin[m] + i - fleet.kind_begin[k]]]
-        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[m] * (wait / total if total > 0.0 else 0.0))
-        for i in range(latency.shape[1]):
-            out[c, i] = latency[k, i] + hop
-        out[c].sort()
+        mine = times.wide[k]
+        mine[:] = 0.0
+        mine[0] = 1.0
+        times.mean[k] = times.variance[k] = times.step[k] = times.network[k] = 0.0
+        if total <= 0.0:
+            continue
+        narrow(kinds, k, fleet, stations, world, rates, total, times)
+        step = reach(kinds, k, fleet, stations, rates, losses, times) / (NODES - 2)
+        times.step[k] = step
+        if step > 0.0:
+            mixture(kinds, k, fleet, stations, rates, losses, total, step, own)
+            mine[:] = own
+        for s in range(kinds.stage[k], kinds.stage[k + 1]):
+            lasts = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
+            if step > 0.0:
+                convolve(mine, stage, other)
+                # The burst after the stage loses to the quota anew if it is in another period than the one before.
+                again = min(1.0, lasts / kinds.period_ms)
+                for j in range(NODES):
+                    called[j] = again * own[j]
+                called[0] += 1.0 - again
+                convolve(mine, called, other)
+
+
+@kernel
+def narrow(kinds, k, fleet, stations, world, rates, total, times):
+    """The narrow part of the bursts of kind k, over all containers."""
+    m, n = kinds.microservice[k], kinds.bursts[k]
+    shape = kinds.shapes[kinds.shape[k]]
+    mean, second, network = 0.0, 0.0, 0.0
+    container = fleet.begin[m] - 1
+    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+        container += 1
+        share = rates[i] / total
+        h = fleet.host[container]
+        busy = world.contention[m, h]
+        demand = kinds.burst_ms[k] * stations.stretch[container]
+        time = demand * stations.slowness[container]
+        preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * demand)
+        here = n * (time + (busy + preempted) * world.delay_ms)
+        waits = busy * (2.0 - busy) + preempted * (2.0 - preempted)
+        mean += share * here
+        second += share * (here * here + n * (time * time / shape + waits * world.delay_ms**2))
+        network += share * world.network_wait[m, h]
+    times.mean[k] = mean
+    times.variance[k] = max(0.0, second - mean * mean)
+    times.network[k] = network
+
+
+@kernel
+def reach(kinds, k, fleet, stations, rates, losses, times):
+    """How far the wide part of kind k reaches: parts add like deviations, parallel ones do not."""
+    square = 0.0
+    container = fleet.begin[kinds.microservice[k]] - 1
+    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+        container += 1
+        if rates[i] > 0.0:
+            square = max(square, losses[i, RAREST] + stations.extra_to[container])
+    square *= square * kinds.groups[k]
+    for s in range(kinds.stage[k], kinds.stage[k + 1]):
+        most = 0.0
+        for child in range(kinds.child[s], kinds.child[s + 1]):
+            called = kinds.child_kind[child]
+            if called >= 0:
+                most = max(most, times.step[called] * (NODES - 2) * math.sqrt(kinds.child_repeat[child]))
+        square += most * most
+    return math.sqrt(square)
+
+
+@kernel
+def mixture(kinds, k, fleet, stations, rates, losses, total, step, out):
+    """What a burst of kind k loses, over all containers: between two quantiles a distribution is even."""
+    density, slope = np.zeros(NODES + 2), 0.0
+    out[:] = 0.0
+    container = fleet.begin[kinds.microservice[k]] - 1
+    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+        container += 1
+        if rates[i] <= 0.0:
+            continue
+        share = rates[i] / total
+        begin, grows = stations.extra_from[container], stations.extra_to[container] - stations.extra_from[container]
+        low, tail = begin / step, 1.0
+        for j in range(N_LEVELS + 1):
+            level = LEVELS[j] if j < N_LEVELS else 0.0
+            quantile = losses[i, min(j, RAREST)] + begin + grows * (1.0 - level)
+            high = max(low, quantile / step)
+            spread_evenly(share * (tail - level), low, high, out, density)
+            low, tail = high, level
+    for j in range(NODES):
+        slope += density[j]
+        out[j] += slope
+
+
+@kernel
+def spread_evenly(chance, low, high, out, density):
+    """Add a chance, evenly spread from `low` to `high` [steps]: at the ends to nodes, in between as a density."""
+    last = NODES - 1.0
+    low, high = min(low, last), min(high, last)
+    first, end = int(low + 0.5), int(high + 0.5)
+    if end <= first + 1 or high - low < 2.0:
+        # A short piece: its middle, shared by the two nodes around it.
+        middle = 0.5 * (low + high)
+        node = min(int(middle), NODES - 2)
+        out[node] += chance * (1.0 - (middle - node))
+        out[node + 1] += chance * (middle - node)
+        return
+    # A long one: nodes first + 1 to end - 1 get an even share, the rest goes to both ends.
+    each = chance / (high - low)
+    out[first] += each * (first + 0.5 - low)
+    out[end] += each * (high - end + 0.5)
+    density[first + 1] += each
+    density[end] -= each
+
+
+@kernel
+def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
+    """The longest call of stage s of kind k: its wide part in `stage`; returns the expected time of the stage.
+
+    The narrow part is added to the times of kind k.
+    """
+    mean, variance = 0.0, 0.0
+    for child in range(kinds.child[s], kinds.child[s + 1]):
+        here, spread = one_call(kinds, k, child, world, store_shape, times, step, called, other)
+        if child == kinds.child[s]:
+            stage[:] = called
+            mean, variance = here, spread
+        else:
+            top = max(mean, here)
+            if step > 0.0:
+                parallel(stage, (top - mean) / step, called, (top - here) / step)
+            mean, variance = larger(mean, variance, here, spread)
+    times.mean[k] += mean
+    times.variance[k] += variance
+    lasts = mean
+    if step > 0.0:
+        for j in range(NODES):
+            lasts += stage[j] * j * step
+    return lasts
+
+
+@kernel
+def one_call(kinds, k, child, world, store_shape, times, step, called, other):
+    """A call with its repetitions, made or not: its wide part in `called`, mean and variance of its narrow part."""
+    kind = kinds.child_kind[child]
+    repeat, probability = kinds.child_repeat[child], kinds.child_probability[child]
+    called[:] = 0.0
+    called[0] = 1.0
+    if kind < 0:
+        mean = kinds.child_store_ms[child] * repeat
+        variance = kinds.child_store_ms[child] ** 2 / store_shape * repeat
+    else:
+        wait = max(times.network[k], times.network[kind])
+        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[kind]] * wait)
+        mean = (times.mean[kind] + hop) * repeat
+        variance = (times.variance[kind] + 0.5 * hop * hop) * repeat
+        if times.step[kind] > 0.0:
+            once = np.empty(NODES)
+            rescale(times.wide[kind], times.step[kind] / step, once)
+            for _ in range(repeat):
+                convolve(called, once, other)
+    if probability < 1.0:
+        variance = probability * (variance + mean * mean * (1.0 - probability))
+        mean *= probability
+        for j in range(NODES):
+            called[j] *= probability
+        called[0] += 1.0 - probability
+    return mean, variance
+
+
+@kernel
+def convolve(values, by, scratch):
+    """Distribution of the sum; what would be beyond the last node is put there."""
+    scratch[:] = 0.0
+    total = 0.0
+    for i in range(NODES):
+        weight = values[i]
+        total += weight
+        if weight > 1e-12:
+            for j in range(NODES - i):
+                scratch[i + j] += weight * by[j]
+    inside = 0.0
+    for i in range(NODES):
+        values[i] = scratch[i]
+        inside += scratch[i]
+    values[NODES - 1] += max(0.0, total - inside)
+
+
+@kernel
+def rescale(values, ratio, out):
+    """The same distribution on nodes that are wider apart: each chance is shared by the two nodes around it."""
+    out[:] = 0.0
+    for j in range(NODES):
+        place = j * ratio
+        node = min(int(place), NODES - 2)
+        part = min(1.0, place - node)
+        out[node] += values[j] * (1.0 - part)
+        out[node + 1] += values[j] * part
+
+
+@kernel
+def parallel(one, one_lead, other, other_lead):
+    """Distribution of the larger of two, in `one`; each is less by its lead [steps]."""
+    for values, lead in ((one, one_lead), (other, other_lead)):
+        for j in range(1, NODES):
+            values[j] += values[j - 1]  # distribution functions
+        if lead > 0.0:
+            shift = min(int(lead), NODES)
+            part = lead - int(lead)
+            for j in range(NODES):
+                low = values[j + shift] if j + shift < NODES else 1.0
+                high = values[j + shift + 1] if j + shift + 1 < NODES else 1.0
+                values[j] = low + part * (high - low)
+    before = 0.0
+    for j in range(NODES):
+        now = one[j] * other[j]
+        one[j] = now - before
+        before = now
+    one[NODES - 1] += max(0.0, 1.0 - before)
+
+
+@kernel
+def larger(mean, variance, other_mean, other_variance):
+    """Mean and variance of the larger of two normal variates (Clark 1961)."""
+    spread = math.sqrt(variance + other_variance)
+    if spread <= 1e-9:
+        return max(mean, other_mean), 0.0
+    x = (mean - other_mean) / spread
+    density = math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+    chance = 0.5 * math.erfc(-x / math.sqrt(2.0))
+    first = mean * chance + other_mean * (1.0 - chance) + spread * density
+    second = (mean**2 + variance) * chance + (other_mean**2 + other_variance) * (1.0 - chance)
+    second += (mean + other_mean) * spread * density
+    return first, max(0.0, second - first * first)
+
+
+class Composed(NamedTuple):
+    """E2E latency of each class as a histogram: `chance[c, b]` from `origin[c] + b * width[c]` on [ms]."""
+
+    origin: Floats  # (C,)
+    width: Floats
+    chance: Floats  # (C, BINS)
+
+
+def new_composed(n_classes: int) -> Composed:
+    """Room for the latencies of the classes."""
+    return Composed(np.zeros(n_classes), np.zeros(n_classes), np.zeros((n_classes, BINS)))
+
+
+@kernel
+def end_to_end(kinds, world, times, composed):
+    """E2E latency of each class: the time of its root, and the messages from and to the end user."""
+    density, even = np.empty(BINS), np.empty(BINS)
+    for c in range(len(kinds.root)):
+        k = kinds.root[c]
+        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[k]] * times.network[k])
+        mean, variance, step = times.mean[k] + hop, times.variance[k] + 0.5 * hop * hop, times.step[k]
+        wide, chance = times.wide[k], composed.chance[c]
+        last, tail = NODES - 1, wide[NODES - 1]
+        while last > 0 and tail < BEYOND:
+            last -= 1
+            tail += wide[last]
+        deviation = math.sqrt(variance)
+        origin = max(0.0, mean - 4.0 * deviation)
+        width = max(mean + 5.0 * deviation + (last + 1.0) * step - origin, 1e-6) / BINS
+        composed.origin[c], composed.width[c] = origin, width
+        support = bell(mean, variance, origin, width, density)
+        chance[:] = 0.0
+        for b in range(support):
+            chance[b] += wide[0] * density[b]
+        if last == 0:
+            continue
+        box = max(1, int(step / width + 0.5))
+        smooth(density, box, even)
+        support = min(BINS, support + box)
+        for j in range(1, NODES):
+            start = int(max(0.0, (min(j, last) - 0.5) * step / width + 0.5))
+            for b in range(min(support, BINS - start)):
+                chance[start + b] += wide[j] * even[b]
+
+
+@kernel
+def bell(mean, variance, origin, width, density):
+    """Chances of a Gamma variate in bins (Wilson and Hilferty 1931); returns how many bins matter."""
+    density[:] = 0.0
+    if variance <= 1e-12 * mean * mean or mean <= 0.0:
+        density[min(BINS - 1, int((mean - origin) / width))] = 1.0
+        return min(BINS, int((mean - origin) / width) + 1)
+    shape = mean * mean / variance
+    before = 0.0
+    for b in range(BINS):
+        x = (origin + (b + 1) * width) / mean
+        z = (x ** (1.0 / 3.0) - 1.0 + 1.0 / (9.0 * shape)) * 3.0 * math.sqrt(shape)
+        now = 0.5 * math.erfc(-z / math.sqrt(2.0))
+        density[b] = now - before
+        before = now
+        if now > 1.0 - 1e-6:
+            density[b] += 1.0 - now
+            return b + 1
+    density[BINS - 1] += 1.0 - before
+    return BINS
+
+
+@kernel
+def smooth(density, box, out):
+    """Running mean over the `box` bins before and with each."""
+    total = 0.0
+    for b in range(BINS):
+        total += density[b]
+        if b >= box:
+            total -= density[b - box]
+        out[b] = max(0.0, total) / box
+
+
+@kernel
+def moments(composed, c):
+    """Mean and variance of the composed latency of class c."""
+    total, first, second = 0.0, 0.0, 0.0
+    for b in range(BINS):
+        x = b + 0.5
+        total += composed.chance[c, b]
+        first += composed.chance[c, b] * x
+        second += composed.chance[c, b] * x * x
+    first /= total
+    spread = composed.width[c] ** 2 * (second / total - first * first)
+    return composed.origin[c] + composed.width[c] * first, spread
 
 
 @kernel

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.compose import moments
+from imbres_gym.sim.fluid.levels import at_level
 from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
-from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, LEVELS
+from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION
 from imbres_gym.sim.random import ARRIVALS, DELAYS, ROUTING, normal, uniform
 
 EXACT_COUNT = 20.0
@@ -28,7 +30,10 @@ FEW = 32
 """So few requests are drawn one by one."""
 
 
-def bridge_waves(samples: int) -> NDArray[np.float64]:
+BRIDGE_POINTS = 128
+
+
+def bridge_waves(samples: int = BRIDGE_POINTS) -> NDArray[np.float64]:
     """(WAVES, n) terms of the Karhunen-Loeve expansion of a Brownian bridge at the middles of n strata."""
     u = (np.arange(samples) + 0.5) / samples
     j = np.arange(1, WAVES + 1)[:, None] * np.pi
@@ -112,50 +117,40 @@ def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
 
 
 @kernel
-def at_level(quantiles, tail):
-    """Quantile that is exceeded with a chance, between the levels of the surfaces."""
-    n = len(LEVELS)
-    for j in range(n - 1):
-        if tail >= LEVELS[j + 1]:
-            part = min(max(math.log(tail / LEVELS[j]) / math.log(LEVELS[j + 1] / LEVELS[j]), 0.0), 1.0)
-            return quantiles[j] + part * (quantiles[j + 1] - quantiles[j])
-    return quantiles[n - 1]
-
-
-@kernel
-def measured_latencies(composed, waves, count, inflation, streams):
-    """(count,) sorted latencies of as many requests, from n sorted samples of the composed distribution."""
-    n = len(composed)
+def measured_latencies(composed, c, waves, count, inflation, streams):
+    """(count,) sorted latencies of as many requests of class c."""
+    chance, width = composed.chance[c], composed.width[c]
+    bins, n = len(chance), waves.shape[1]
     latencies = np.empty(count)
-    if count < FEW:
-        for r in range(count):
-            latencies[r] = composed[min(n - 1, int(uniform(streams, DELAYS) * n))]
-        latencies.sort()
-        return latencies
-    size = math.sqrt(inflation / count)
-    weight = np.empty(WAVES)
+    size = math.sqrt(inflation / count) if count >= FEW else 0.0
+    bridge = np.zeros(n)
     for j in range(WAVES):
-        weight[j] = size * normal(streams, DELAYS)
-    place, below, above = 0, 0.0, 0.0
-    knots = np.empty(n)
-    for i in range(n):
-        knot = (i + 0.5) / n
-        for j in range(WAVES):
-            knot += weight[j] * waves[j, i]
-        knots[i] = knot
-    knots.sort()
+        weight = size * normal(streams, DELAYS)
+        for i in range(n):
+            bridge[i] += weight * waves[j, i]
+    upto = np.empty(bins + 1)
+    upto[0] = 0.0
+    for b in range(bins):
+        upto[b + 1] = upto[b] + chance[b]
+    total = upto[bins]
+    for b in range(1, bins):
+        level = upto[b] / total
+        place = min(max(level * n - 0.5, 0.0), n - 1.001)
+        i = int(place)
+        upto[b] = max(upto[b - 1], level + bridge[i] + (place - i) * (bridge[i + 1] - bridge[i]))
+    upto[bins] = max(1.0, upto[bins - 1])
+    b = 0
     for r in range(count):
         u = (r + 0.5) / count
-        while place < n and knots[place] < u:
-            place += 1
-        if place == 0:
-            latencies[r] = composed[0]
-        elif place == n:
-            latencies[r] = composed[n - 1]
-        else:
-            below, above = knots[place - 1], knots[place]
-            part = (u - below) / (above - below)
-            latencies[r] = composed[place - 1] + part * (composed[place] - composed[place - 1])
+        if count < FEW:
+            u, b = uniform(streams, DELAYS), 0
+        while b < bins - 1 and upto[b + 1] < u:
+            b += 1
+        gap = upto[b + 1] - upto[b]
+        part = min(max((u - upto[b]) / gap, 0.0), 1.0) if gap > 0.0 else 0.5
+        latencies[r] = composed.origin[c] + (b + part) * width
+    if count < FEW:
+        latencies.sort()
     return latencies
 
 
@@ -172,7 +167,7 @@ def class_inflation(kinds, fleet, rates, losses, composed):
         excess[k] = excess[k] / total if total > 0.0 else 0.0
     inflation = np.ones(len(kinds.root))
     for c in range(len(kinds.root)):
-        variance = composed[c].var()
+        _, variance = moments(composed, c)
         if variance > 0.0:
             for k in range(n_kinds):
                 inflation[c] += kinds.visits[c, k] * excess[k] / variance

@@ -6,7 +6,6 @@ import numpy as np
 
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.fluid import compose, draw, flow, own, station
-from imbres_gym.sim.fluid.columns import make_columns
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.surfaces import WIDTH, Surfaces, load_surfaces
@@ -45,11 +44,9 @@ class Engine:
         )
         slack = np.minimum(effects.slack_ms * max(0.0, effects.cpus - 1.0) / quota, 0.5)
         self._tables = make_tables(load_surfaces(), slack)
-        self._columns = make_columns(kinds.shapes)
-        self._store = int(np.searchsorted(kinds.shapes, effects.store_shape))
         self._store_shape = effects.store_shape
         self._tails = own.make_tails(kinds)
-        self._waves = draw.bridge_waves(self._columns.order.shape[1])
+        self._waves = draw.bridge_waves()
 
     def step(self, episode: FluidEpisode, seconds: float) -> None:
         """Let `seconds` pass in which nothing changes but the load of the hosts, and add them to the interval."""
@@ -140,12 +137,9 @@ class Engine:
         interval.p95 += samples * p95
         interval.microservice_p95 += samples.sum(axis=1) * of_microservice
 
-        latency = np.zeros((len(kinds.microservice), self._columns.order.shape[1]))
-        composed = np.zeros((n_classes, latency.shape[1]))
-        compose.compose(
-            kinds, fleet, stations, world, self._columns, self._store, rates, losses, latency
-        )
-        compose.end_to_end(kinds, fleet, world, rates, latency, composed)
+        times, composed = compose.new_times(len(kinds.microservice)), compose.new_composed(n_classes)
+        compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, times)
+        compose.end_to_end(kinds, world, times, composed)
         fails, answered = compose.outcomes(kinds, fleet, stations, rates, refused)
         inflation = draw.class_inflation(kinds, fleet, rates, losses, composed)
         for c in range(n_classes):
@@ -154,7 +148,7 @@ class Engine:
             bad = int(draw.poisson(episode.streams, draw.DELAYS, finished * fails[kinds.root[c]]))
             bad = min(bad, finished)
             values = draw.measured_latencies(
-                composed[c], self._waves, finished - bad, inflation[c], episode.streams
+                composed, c, self._waves, finished - bad, inflation[c], episode.streams
             )
             good = int(np.searchsorted(values, kinds.deadline_ms[c], side="right"))
             slow = int(len(values) - np.searchsorted(values, self._info.sla_ms, side="right"))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.sim.fluid.columns import between_levels, tail_at
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.kinds import Kinds
+from imbres_gym.sim.fluid.levels import between_levels, tail_at
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEVELS, MEAN_INTERRUPTED, MEAN_LOST
 
 N_LEVELS = len(LEVELS)
