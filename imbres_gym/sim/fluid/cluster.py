@@ -91,6 +91,7 @@ class FluidCluster:
             placement=np.zeros(shape, np.int64),
             topology=nobody,
             measured=nobody,
+            pair_share=None,
             utilisation=path[0].copy(),
             expected=None,
             next_id=0,

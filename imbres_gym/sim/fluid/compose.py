@@ -51,14 +51,18 @@ def new_times(n_kinds: int) -> Times:
 
 
 @kernel
-def compose(kinds, fleet, stations, world, store_shape, rates, losses, times):
+def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, times):
     """Compose the times of all kinds, called ones before their callers.
 
     Args:
-        kinds, fleet, stations: who calls whom, and how containers fare.
+        kinds: who calls whom.
+        fleet: the containers.
+        stations: how they fare.
         world: of `imbres_gym.sim.world`.
         store_shape: Gamma shape of the latency of a store.
-        rates, losses: of each kind in each container.
+        rates: of each kind to each container.
+        losses: of a burst of each kind in each container, see `station.look_up`.
+        runs: likewise.
         times: is overwritten.
     """
     own, stage, called, other = np.empty(NODES), np.empty(NODES), np.empty(NODES), np.empty(NODES)
@@ -72,11 +76,11 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, times):
         times.mean[k] = times.variance[k] = times.step[k] = times.network[k] = 0.0
         if total <= 0.0:
             continue
-        narrow(kinds, k, fleet, stations, world, rates, total, times)
-        step = reach(kinds, k, fleet, stations, rates, losses, times) / (NODES - 2)
+        narrow(kinds, k, fleet, stations, world, rates, runs, total, times)
+        step = reach(kinds, k, fleet, stations, rates, losses, runs, times) / (NODES - 2)
         times.step[k] = step
         if step > 0.0:
-            mixture(kinds, k, fleet, stations, rates, losses, total, step, own)
+            mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own)
             mine[:] = own
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
             lasts = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
@@ -91,15 +95,16 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, times):
 
 
 @kernel
-def narrow(kinds, k, fleet, stations, world, rates, total, times):
+def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
     """The narrow part of the bursts of kind k, over all containers."""
     m, n = kinds.microservice[k], kinds.bursts[k]
     shape = kinds.shapes[kinds.shape[k]]
     mean, second, network = 0.0, 0.0, 0.0
-    container = fleet.begin[m] - 1
-    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-        container += 1
-        share = rates[i] / total
+    shift, following = fleet.begin[m] - fleet.kind_begin[k], fleet.kind_begin[k]
+    while following < fleet.kind_begin[k + 1]:
+        i, container = following, shift + following
+        following += runs[i]
+        share = rates[i] * runs[i] / total
         h = fleet.host[container]
         busy = world.contention[m, h]
         demand = kinds.burst_ms[k] * stations.stretch[container]
@@ -116,12 +121,13 @@ def narrow(kinds, k, fleet, stations, world, rates, total, times):
 
 
 @kernel
-def reach(kinds, k, fleet, stations, rates, losses, times):
+def reach(kinds, k, fleet, stations, rates, losses, runs, times):
     """How far the wide part of kind k reaches: parts add like deviations, parallel ones do not."""
     square = 0.0
-    container = fleet.begin[kinds.microservice[k]] - 1
-    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-        container += 1
+    shift, following = fleet.begin[kinds.microservice[k]] - fleet.kind_begin[k], fleet.kind_begin[k]
+    while following < fleet.kind_begin[k + 1]:
+        i, container = following, shift + following
+        following += runs[i]
         if rates[i] > 0.0:
             square = max(square, losses[i, RAREST] + stations.extra_to[container])
     square *= square * kinds.groups[k]
@@ -136,16 +142,17 @@ def reach(kinds, k, fleet, stations, rates, losses, times):
 
 
 @kernel
-def mixture(kinds, k, fleet, stations, rates, losses, total, step, out):
+def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out):
     """What a burst of kind k loses, over all containers: between two quantiles a distribution is even."""
     density, slope = np.zeros(NODES + 2), 0.0
     out[:] = 0.0
-    container = fleet.begin[kinds.microservice[k]] - 1
-    for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-        container += 1
+    shift, following = fleet.begin[kinds.microservice[k]] - fleet.kind_begin[k], fleet.kind_begin[k]
+    while following < fleet.kind_begin[k + 1]:
+        i, container = following, shift + following
+        following += runs[i]
         if rates[i] <= 0.0:
             continue
-        share = rates[i] / total
+        share = rates[i] * runs[i] / total
         begin, grows = stations.extra_from[container], stations.extra_to[container] - stations.extra_from[container]
         low, tail = begin / step, 1.0
         for j in range(N_LEVELS + 1):
@@ -398,7 +405,9 @@ def outcomes(kinds, fleet, stations, rates, refused):
     """(K,) chance that a call fails, and calls that are answered in the step as a share of those that arrive.
 
     Args:
-        kinds, fleet, stations: who calls whom, and how containers fare.
+        kinds: who calls whom.
+        fleet: the containers.
+        stations: how they fare.
         rates: of each kind to each container.
         refused: (K,) calls/s of a kind for which there is no container.
     """

@@ -1,6 +1,6 @@
 """From expectations to what is measured: counts of arrivals, and latencies of finite samples, compiled.
 
-Arrivals are Poisson. The calls that follow from them are as many as the trees say, and spread over containers at random.
+Arrivals are Poisson. The calls that follow from them are as many as the trees say, spread over containers at random.
 A percentile of R requests is that of the composed distribution at a level that is off by a Brownian bridge of variance
 1 / R, times the inflation of the variance by calls that wait for the same quota (see `imbres_gym.sim.fluid.surfaces`).
 """
@@ -155,15 +155,19 @@ def measured_latencies(composed, c, waves, count, inflation, streams):
 
 
 @kernel
-def class_inflation(kinds, fleet, rates, losses, composed):
+def class_inflation(kinds, fleet, rates, losses, runs, composed):
     """(C,) how much larger the variance of a mean over a control interval is than with independent requests."""
     n_kinds = len(kinds.microservice)
     excess = np.zeros(n_kinds)
     for k in range(n_kinds):
-        total = 0.0
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            total += rates[i]
-            excess[k] += rates[i] * kinds.groups[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
+        total, following = 0.0, fleet.kind_begin[k]
+        while following < fleet.kind_begin[k + 1]:
+            i = following
+            following += runs[i]
+            rate = rates[i] * runs[i]
+            total += rate
+            if rate > 0.0:
+                excess[k] += rate * kinds.groups[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
         excess[k] = excess[k] / total if total > 0.0 else 0.0
     inflation = np.ones(len(kinds.root))
     for c in range(len(kinds.root)):

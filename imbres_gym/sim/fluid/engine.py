@@ -34,7 +34,7 @@ class Engine:
         self.idle_cores = np.array([service.idle_cores for service in services])
         quota = (info.cores - self.idle_cores) * effects.period_ms
         deadlines = [request.deadline_ms for request in app.request_classes.values()]
-        self._limits = station.Limits(
+        self.limits = station.Limits(
             quota=quota,
             parallelism=np.array([float(service.parallelism) for service in services]),
             places=np.array([float(service.workers + service.accept_queue) for service in services]),
@@ -43,18 +43,18 @@ class Engine:
             patience_s=max(deadlines) * 1e-3,
         )
         slack = np.minimum(effects.slack_ms * max(0.0, effects.cpus - 1.0) / quota, 0.5)
-        self._tables = make_tables(load_surfaces(), slack)
+        self.tables = make_tables(load_surfaces(), slack)
         self._store_shape = effects.store_shape
-        self._tails = own.make_tails(kinds)
+        self.tails = own.make_tails(kinds)
         self._waves = draw.bridge_waves()
 
     def step(self, episode: FluidEpisode, seconds: float) -> None:
         """Let `seconds` pass in which nothing changes but the load of the hosts, and add them to the interval."""
-        kinds, limits, topology = self._kinds, self._limits, episode.topology
+        kinds, limits, topology = self._kinds, self.limits, episode.topology
         fleet = topology.fleet
         class_rps = kinds.class_share * self._mean_rate(episode.now_s, seconds)
         rates = np.zeros(fleet.kind_begin[-1])
-        losses = np.zeros((len(rates), WIDTH), np.float32)
+        losses, runs = np.zeros((len(rates), WIDTH), np.float32), np.zeros(len(rates), np.int64)
         stations = station.new_stations(len(fleet.id))
         before = episode.slots["excess"][fleet.slot]
         for _ in range(ROUNDS):
@@ -64,14 +64,14 @@ class Engine:
             self._interfere(episode, stations)
             world = episode.world
             station.settle(
-                limits, self._tables, fleet, topology.factor, world.stretch, world.speed, seconds, before, stations
+                limits, self.tables, fleet, topology.factor, world.stretch, world.speed, seconds, before, stations
             )
             if np.abs(passed - stations.passed).max(initial=0.0) < 1e-3:
                 break
         episode.expected = stations
-        station.look_up(kinds, limits, self._tables, fleet, stations, rates, losses)
+        station.look_up(kinds, limits, self.tables, fleet, stations, rates, losses, runs)
         self._leave_over(episode, stations, seconds)
-        self._observe(episode, seconds, class_rps, stations, rates, losses, refused)
+        self._observe(episode, seconds, class_rps, stations, rates, losses, runs, refused)
 
     def _mean_rate(self, now_s: float, seconds: float) -> float:
         """End-user requests/s in a step: it is the same between two ticks."""
@@ -88,7 +88,7 @@ class Engine:
         place = min(int(episode.now_s / 5.0 + 1e-9), len(episode.interference) - 1)
         utilisation = episode.interference[place].copy()
         used = station.own_use(
-            self._limits, topology.fleet, topology.factor, episode.world.stretch, stations, len(utilisation)
+            self.limits, topology.fleet, topology.factor, episode.world.stretch, stations, len(utilisation)
         )
         idle = np.bincount(
             topology.fleet.host, self.idle_cores[topology.fleet.microservice], len(utilisation)
@@ -103,10 +103,10 @@ class Engine:
         slots["excess"][episode.topology.fleet.slot] = stations.excess
         draining = slots["life"] == DRAINING
         if draining.any():
-            cores = self._limits.quota[slots["microservice"][draining]] / self._limits.period_ms
+            cores = self.limits.quota[slots["microservice"][draining]] / self.limits.period_ms
             slots["excess"][draining] = np.maximum(0.0, slots["excess"][draining] - cores * seconds)
 
-    def _observe(self, episode, seconds, class_rps, stations, rates, losses, refused) -> None:  # type: ignore[no-untyped-def]
+    def _observe(self, episode, seconds, class_rps, stations, rates, losses, runs, refused) -> None:  # type: ignore[no-untyped-def]
         """Draw what is measured in the step."""
         kinds, fleet, interval, world = self._kinds, episode.topology.fleet, episode.interval, episode.world
         n_classes, shape = len(kinds.root), episode.ready.shape
@@ -117,13 +117,13 @@ class Engine:
         slots = episode.slots
         slots["arrivals"][fleet.slot] += of_container.astype(np.int64)
         surprise = np.divide(of_container, expected, out=np.ones(len(expected)), where=expected > 0.0)
-        cores = self._limits.quota[fleet.microservice] / self._limits.period_ms
+        cores = self.limits.quota[fleet.microservice] / self.limits.period_ms
         slots["used"][fleet.slot] += np.minimum(stations.used * surprise, cores) * seconds
 
         moments = np.zeros((*shape, 4))
         quantiles = np.zeros((*shape, own.N_LEVELS))
         own.own_latency(
-            kinds, fleet, stations, world, self._tails, kinds.shapes, self._store_shape, rates, losses, moments, quantiles
+            kinds, fleet, stations, world, self.tails, self._store_shape, rates, losses, runs, moments, quantiles
         )
         ended = of_container * np.minimum(stations.passed, 1.0)
         flat = fleet.microservice * shape[1] + fleet.host
@@ -138,10 +138,10 @@ class Engine:
         interval.microservice_p95 += samples.sum(axis=1) * of_microservice
 
         times, composed = compose.new_times(len(kinds.microservice)), compose.new_composed(n_classes)
-        compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, times)
+        compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, runs, times)
         compose.end_to_end(kinds, world, times, composed)
         fails, answered = compose.outcomes(kinds, fleet, stations, rates, refused)
-        inflation = draw.class_inflation(kinds, fleet, rates, losses, composed)
+        inflation = draw.class_inflation(kinds, fleet, rates, losses, runs, composed)
         for c in range(n_classes):
             arrived = int(of_class[c])
             finished = int(np.rint(arrived * answered[kinds.root[c]]))

@@ -103,6 +103,7 @@ class FluidEpisode:
     placement: Ints
     topology: Topology
     measured: Topology  # at the last telemetry
+    pair_share: Floats | None  # (P, H, H), likewise
     utilisation: Floats  # (H, 4) of the last step, at most 1
     expected: Stations | None  # how containers fared in the last step
     next_id: int

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 class Fleet(NamedTuple):
-    """The n ready containers, microservice by microservice, those of one in the order of their ids."""
+    """The n ready containers, microservice by microservice, those of one in the order of hosts and ids."""
 
     begin: Ints  # (M + 1,) range of each microservice
     slot: Ints  # (n,) place in the table of all containers
@@ -49,10 +49,11 @@ def muster(slots: NDArray[np.void], n_microservices: int, members: Ints, of_micr
     Args:
         slots: records with id, life, microservice and host.
         n_microservices: M.
-        members, of_microservice: kinds of each microservice, see `imbres_gym.sim.fluid.kinds`.
+        members: kinds, microservice by microservice, see `imbres_gym.sim.fluid.kinds`.
+        of_microservice: (M + 1,) range of each microservice in it.
     """
     ready = np.flatnonzero(slots["life"] == READY)
-    ready = ready[np.lexsort((slots["id"][ready], slots["microservice"][ready]))]
+    ready = ready[np.lexsort((slots["id"][ready], slots["host"][ready], slots["microservice"][ready]))]
     ids = slots["id"][ready]
     microservice = slots["microservice"][ready].astype(np.int64)
     place = np.full(int(slots["id"].max(initial=-1)) + 1, -1)

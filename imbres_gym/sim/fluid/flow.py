@@ -13,7 +13,9 @@ def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates):
     """Calls/s of every kind to every container, exact for the links of the plan.
 
     Args:
-        kinds, fleet, rows: who calls whom.
+        kinds: who calls whom.
+        fleet: the containers.
+        rows: their links.
         pool_weight: (n,) share of a microservice's load that a container gets by the load proportions.
         class_rps: (C,) end-user requests/s.
         passed: (n,) calls that a container makes, as a share of those that its arrivals would mean: below 1 under

@@ -25,7 +25,8 @@ def measure(
         episode: its state is that at the end of the interval.
         info: sizes.
         idle_cores: (M,) CPU that a container uses all the time.
-        up, down: (P,) microservices of each pair.
+        up: (P,) upstream microservice of each pair.
+        down: (P,) downstream microservice.
     """
     slots, interval, topology = episode.slots, episode.interval, episode.topology
     end_s = episode.now_s
@@ -43,7 +44,7 @@ def measure(
     e2e = episode.e2e.copy()
     for c, values in enumerate(latencies):
         if values.size:
-            e2e[c] = [values.mean(), *np.percentile(values, [50.0, 95.0, 99.0])]
+            e2e[c] = [values.mean(), *(_quantile(values, q) for q in (0.5, 0.95, 0.99))]
     episode.e2e = e2e
 
     alive = slots["life"] != FREE
@@ -57,9 +58,11 @@ def measure(
 
     shown = np.flatnonzero((slots["life"] == READY) | (slots["life"] == PENDING))
     shown = shown[np.argsort(slots["id"][shown])]
-    before = episode.measured
-    churn = 0
-    if before is not topology:
+    before, churn = episode.measured, 0
+    if before is not topology or episode.pair_share is None:
+        episode.pair_share = shares_between_hosts(
+            topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1]
+        )
         churn = int(changed_connections(before.fleet, before.rows, topology.fleet, topology.rows, up, down))
     telemetry = Telemetry(
         time_s=end_s,
@@ -91,7 +94,7 @@ def measure(
         proportions=episode.proportions.copy(),
         connections=topology.connections.copy(),
         connection_churn=churn,
-        pair_share=shares_between_hosts(topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1]),
+        pair_share=episode.pair_share.copy(),
         spans=np.zeros(0, SPAN),
     )
     episode.measured_s = end_s
@@ -104,4 +107,13 @@ def measure(
 
 
 def _merged(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0), *parts])
+    """Latencies of all steps, sorted; those of a step are."""
+    return parts[0] if len(parts) == 1 else np.sort(np.concatenate([np.zeros(0), *parts]))
+
+
+def _quantile(values: NDArray[np.float64], q: float) -> float:
+    """As `np.quantile`, of sorted values."""
+    place = q * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return float(values[low] + (values[high] - values[low]) * (place - low))

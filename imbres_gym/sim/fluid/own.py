@@ -30,6 +30,7 @@ class Tails(NamedTuple):
     low_weight: NDArray[np.float64]
     high_weight: NDArray[np.float64]
     normal: NDArray[np.float64]  # (levels,) quantiles of a standard normal variate
+    log_levels: NDArray[np.float64]
 
 
 def make_tails(kinds: Kinds) -> Tails:
@@ -42,11 +43,12 @@ def make_tails(kinds: Kinds) -> Tails:
         low_weight=np.stack([part[2] for part in parts]),
         high_weight=np.stack([part[3] for part in parts]),
         normal=ndtri(1.0 - LEVELS),
+        log_levels=np.log(LEVELS),
     )
 
 
 @kernel
-def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates, losses, moments, quantiles):
+def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses, runs, moments, quantiles):
     """Moments (M, H, 4) and quantiles (M, H, levels) of the own latency of the calls to each cell [ms].
 
     The base (demand, preemption, calls that are not traced) has a narrow distribution; what a burst loses to the quota
@@ -56,10 +58,12 @@ def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates
     quantiles[:] = 0.0
     for k in range(len(kinds.microservice)):
         m, n = kinds.microservice[k], kinds.bursts[k]
-        container = fleet.begin[m] - 1
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            container += 1
-            rate = rates[i]
+        shift = fleet.begin[m] - fleet.kind_begin[k]
+        following = fleet.kind_begin[k]
+        while following < fleet.kind_begin[k + 1]:
+            i, container = following, shift + following
+            following += runs[i]
+            rate = rates[i] * runs[i]
             if rate <= 0.0:
                 continue
             h = fleet.host[container]
@@ -70,7 +74,7 @@ def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates
             preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * burst)
             wakes = kinds.untraced_wakes[k]
             base = n * (time + preempted * world.delay_ms) + kinds.untraced_ms[k] + wakes * busy * world.delay_ms
-            narrow = n * time * time / shapes[kinds.shape[k]] + kinds.untraced_ms[k] ** 2 / store_shape
+            narrow = n * time * time / kinds.shapes[kinds.shape[k]] + kinds.untraced_ms[k] ** 2 / store_shape
             delays = n * preempted + wakes * busy
             variance = narrow + delays * waiting_variance(1.0, world.delay_ms)
             lost = kinds.groups[k] * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
@@ -81,15 +85,15 @@ def own_latency(kinds, fleet, stations, world, tails, shapes, store_shape, rates
             cell[VARIANCE] += rate * (variance + spread + (base + lost) ** 2)
             cell[CALLS] += rate
             cell[EXCESS] += rate * (variance + spread * row[INFLATION])
-            usually = base - delays * world.delay_ms
-            deviation = math.sqrt(narrow)
+            usually, deviation = base - delays * world.delay_ms, math.sqrt(narrow)
+            log_delays = math.log(delays) if delays > 0.0 else -math.inf
             for j in range(N_LEVELS):
                 low = FIRST + tails.low[k, j]
                 jump = tails.low_weight[k, j] * row[low] + tails.high_weight[k, j] * row[low + 1]
                 usual = tails.normal[j] * deviation
-                if delays > LEVELS[j]:  # both kinds of jumps are rare: the larger one is what a quantile sees
-                    jump = (jump**3 + (world.delay_ms * math.log(delays / LEVELS[j])) ** 3) ** (1.0 / 3.0)
-                far = math.hypot(jump, usual) if usual > 0.0 else jump + usual
+                # Both kinds of jumps are rare: a quantile sees the larger one.
+                delay = max(0.0, world.delay_ms * (log_delays - tails.log_levels[j]))
+                far = math.sqrt(jump * jump + delay * delay + usual * usual) if usual > 0.0 else jump + delay + usual
                 quantiles[m, h, j] += rate * max(0.0, usually + far)
     for m in range(moments.shape[0]):
         for h in range(moments.shape[1]):

@@ -148,17 +148,25 @@ def position(axis, value):
 
 
 @kernel
-def look_up(kinds, limits, tables, fleet, stations, rates, losses):
-    """What a burst of each kind loses in each container: rows of `losses` (len(rates), WIDTH) [ms]."""
+def look_up(kinds, limits, tables, fleet, stations, rates, losses, runs):
+    """What a burst of each kind loses in each container: rows of `losses` (len(rates), WIDTH) [ms].
+
+    Containers that follow each other and fare alike, as those of a host do under full connection, are one run: only its
+    first has a row, and its length in `runs` (len(rates),). A run of length 0 has no calls.
+    """
     step = tables.log2_calls[1] - tables.log2_calls[0]
     for k in range(len(kinds.microservice)):
         m = kinds.microservice[k]
         table = tables.values[tables.slack[m]]
-        container = fleet.begin[m] - 1
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            container += 1
-            if rates[i] <= 0.0:
-                losses[i] = 0.0
+        shift = fleet.begin[m] - fleet.kind_begin[k]
+        i, high = fleet.kind_begin[k], fleet.kind_begin[k + 1]
+        while i < high:
+            runs[i] = 1
+            while i + runs[i] < high and alike(fleet, stations, rates, shift, i, i + runs[i]):
+                runs[i] += 1
+            container, here = shift + i, i
+            i += runs[here]
+            if rates[here] <= 0.0:
                 continue
             lumps = stations.lumps[container]
             size = kinds.burst_ms[k] * kinds.bursts[k] / kinds.groups[k] * stations.stretch[container]
@@ -167,7 +175,21 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses):
             x, fx = position(tables.loads, stations.load[container])
             y = min(max((np.log2(lumps) - tables.log2_calls[0]) / step, 0.0), len(tables.log2_calls) - 1.001)
             c = int(y)
-            interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, losses[i])
+            interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, losses[here])
+
+
+@kernel
+def alike(fleet, stations, rates, shift, one, other):
+    """Whether two containers, by their places in the flat arrays of a kind, have the same calls, load and host."""
+    a, b = shift + one, shift + other
+    return (
+        rates[one] == rates[other]
+        and stations.load[a] == stations.load[b]
+        and stations.stretch[a] == stations.stretch[b]
+        and stations.extra_from[a] == stations.extra_from[b]
+        and stations.extra_to[a] == stations.extra_to[b]
+        and fleet.host[a] == fleet.host[b]
+    )
 
 
 @kernel
