@@ -1,9 +1,9 @@
-"""Fitting an application to measurements of one's own: the CPU demand and the CPU sensitivity of each microservice.
+"""Fitting an application to measurements of one's own: CPU demand and CPU sensitivity of each microservice.
 
-The response surfaces of the fluid engine predict the own latency of a container from its load and the interference; what
-a microservice brings along are the demand of its operations and its sensitivity. Both are chosen so that the predicted
-latencies come near the measured ones, in the sense of least squares of the logarithm, robust against outliers. The
-result is an application file that a scenario of either engine can name.
+The response surfaces of the fluid engine predict the own latency of a container from its load and the interference;
+what a microservice brings along are the demand of its operations and its sensitivity. Both are chosen so that the
+predicted latencies come near the measured ones, in the sense of least squares of the logarithm, robust against
+outliers. The result is an application file that a scenario of either engine can name.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def read_measurements(file: Path, application: Application) -> dict[str, Measure
     if not rows:
         raise ConfigError(f"{file}: no rows; write one for each measured point")
     tables = {name: np.array(values) for name, values in rows.items()}
-    return {name: Measurements(t[:, 0], t[:, 1:5], _positive(t[:, 5]), _positive(t[:, 6])) for name, t in tables.items()}
+    return {n: Measurements(t[:, 0], t[:, 1:5], _positive(t[:, 5]), _positive(t[:, 6])) for n, t in tables.items()}
 
 
 def fit(application: Application, measured: dict[str, Measurements]) -> tuple[Application, list[Fit]]:

@@ -157,13 +157,14 @@ def quartiles(values: list[float]) -> str:
 
 
 def table(results: list[Agreement]) -> str:
-    """One row for each case, and one for each plan over all cases; in brackets the median of the absolute errors."""
+    """One row for each case, and one for each load over all; in brackets the median of the absolute errors."""
     names = ("own", "own_p95", "e2e_mean", "e2e_p95", "cpu")
     lines = ["| scenario | plan | load | rps | load of containers | own mean | own p95 | E2E mean | E2E p95 | CPU |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for r in results:
         cells = " | ".join(quartiles(getattr(r, name)) for name in names)
-        lines.append(f"| {r.case.scenario} | {r.case.plan} | {r.case.load:.0%} | {r.rps:.0f} | {r.load:.1%} | {cells} |")
+        case = f"{r.case.scenario} | {r.case.plan} | {r.case.load:.0%}"
+        lines.append(f"| {case} | {r.rps:.0f} | {r.load:.1%} | {cells} |")
     for load in sorted({r.case.load for r in results}):
         some = [r for r in results if r.case.load == load]
         cells = " | ".join(quartiles([v for r in some for v in getattr(r, name)]) for name in names)

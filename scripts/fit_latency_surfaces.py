@@ -3,9 +3,9 @@
 Run from a checkout: `python scripts/fit_latency_surfaces.py --out imbres_gym/sim/fluid/surfaces.npz`; the same command
 gives the same file. `docs/fluid-engine.md` says what the surfaces are and why these numbers decide the latency.
 
-A point is a container of 0.1 core under Poisson calls of one CPU burst, without scheduling delays: what a burst of known
-demand lost to the quota is then its latency less its demand. Demands are the seven equally likely values that stand for
-the Gamma distribution of `imbres_gym.sim.effects`. Many containers of one deployment are as many independent samples.
+A point is a container of 0.1 core under Poisson calls of one CPU burst, without scheduling delays: what a burst of
+known demand lost to the quota is then its latency less its demand. Demands are seven equally likely values that stand
+for the Gamma distribution of `imbres_gym.sim.effects`. The containers of one deployment are as many samples.
 """
 
 from __future__ import annotations

@@ -25,5 +25,7 @@ def any_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, 
     """For promises that hold whatever the engine is."""
     if request.param != "fake":
         engine = request.param
-        monkeypatch.setattr("envs.base.make_cluster", lambda scenario: make_cluster(load_scenario(scenario, engine=engine)))
+        monkeypatch.setattr(
+            "envs.base.make_cluster", lambda scenario: make_cluster(load_scenario(scenario, engine=engine))
+        )
     return str(request.param)

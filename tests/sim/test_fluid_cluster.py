@@ -70,7 +70,9 @@ def test_same_seed_same_bits() -> None:
 
 
 def test_same_bits_in_another_process() -> None:
-    code = "import sys; sys.path += ['tests', 'tests/sim']; import test_fluid_cluster as t; print(t.fingerprint(t.episode(7)))"
+    """Nothing depends on the process."""
+    code = "import sys; sys.path += ['tests', 'tests/sim']; import test_fluid_cluster as t; "
+    code += "print(t.fingerprint(t.episode(7)))"
     environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345"}
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
@@ -197,10 +199,10 @@ def test_a_light_load_takes_what_it_demands() -> None:
 
 def test_traces_and_balancers_of_single_calls_are_refused() -> None:
     """With a message that says what to do."""
-    with pytest.raises(ConfigError, match="trace_sampling.*use engine: events"):
+    with pytest.raises(ConfigError, match=r"trace_sampling.*use engine: events"):
         FluidCluster(load_scenario("social-network/high-strict", trace_sampling=0.1))
     cluster = FluidCluster(busy())
     cluster.reset(1)
-    with pytest.raises(ConfigError, match="least-request.*use engine: events"):
+    with pytest.raises(ConfigError, match=r"least-request.*use engine: events"):
         cluster.apply(Plan(balancer=Balancer.LEAST_REQUEST))
     cluster.apply(Plan(balancer=Balancer.WEIGHTED))

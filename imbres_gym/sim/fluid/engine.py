@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.fluid import compose, draw, flow, own, station
@@ -14,11 +17,33 @@ from imbres_gym.sim.workload import ConstantWorkload
 from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import ClusterInfo
 
+Floats = NDArray[np.float64]
+
 TICK_S = 1.0
 """The rate of requests changes at multiples of this time, as in the event engine [s]."""
 
 ROUNDS = 4
 """Upstream overload holds back calls, which may end overload downstream: passes over the flow of a step, at most."""
+
+
+class Flows(NamedTuple):
+    """What flows in one step, and what it meets.
+
+    Attributes:
+        class_rps: (C,) end-user requests/s.
+        stations: how the containers fare.
+        rates: (kinds x containers,) calls/s, see `Fleet.kind_begin`.
+        losses: (kinds x containers, WIDTH) of a burst to the quota [ms].
+        runs: (kinds x containers,) see `station.look_up`.
+        refused: (K,) calls/s that find no container.
+    """
+
+    class_rps: Floats
+    stations: station.Stations
+    rates: Floats
+    losses: NDArray[np.float32]
+    runs: NDArray[np.int64]
+    refused: Floats
 
 
 class Engine:
@@ -54,7 +79,6 @@ class Engine:
         fleet = topology.fleet
         class_rps = kinds.class_share * self._mean_rate(episode.now_s, seconds)
         rates = np.zeros(fleet.kind_begin[-1])
-        losses, runs = np.zeros((len(rates), WIDTH), np.float32), np.zeros(len(rates), np.int64)
         stations = station.new_stations(len(fleet.id))
         before = episode.slots["excess"][fleet.slot]
         for _ in range(ROUNDS):
@@ -69,9 +93,10 @@ class Engine:
             if np.abs(passed - stations.passed).max(initial=0.0) < 1e-3:
                 break
         episode.expected = stations
+        losses, runs = np.zeros((len(rates), WIDTH), np.float32), np.zeros(len(rates), np.int64)
         station.look_up(kinds, limits, self.tables, fleet, stations, rates, losses, runs)
         self._leave_over(episode, stations, seconds)
-        self._observe(episode, seconds, class_rps, stations, rates, losses, runs, refused)
+        self._observe(episode, seconds, Flows(class_rps, stations, rates, losses, runs, refused))
 
     def _mean_rate(self, now_s: float, seconds: float) -> float:
         """End-user requests/s in a step: it is the same between two ticks."""
@@ -90,9 +115,7 @@ class Engine:
         used = station.own_use(
             self.limits, topology.fleet, topology.factor, episode.world.stretch, stations, len(utilisation)
         )
-        idle = np.bincount(
-            topology.fleet.host, self.idle_cores[topology.fleet.microservice], len(utilisation)
-        )
+        idle = np.bincount(topology.fleet.host, self.idle_cores[topology.fleet.microservice], len(utilisation))
         utilisation[:, 0] += (used + idle) / self._info.host_cores
         episode.world = build_world(scenario.effects, self._sensitivity, utilisation)
         episode.utilisation = np.minimum(utilisation, 1.0)
@@ -106,26 +129,40 @@ class Engine:
             cores = self.limits.quota[slots["microservice"][draining]] / self.limits.period_ms
             slots["excess"][draining] = np.maximum(0.0, slots["excess"][draining] - cores * seconds)
 
-    def _observe(self, episode, seconds, class_rps, stations, rates, losses, runs, refused) -> None:  # type: ignore[no-untyped-def]
+    def _observe(self, episode: FluidEpisode, seconds: float, flows: Flows) -> None:
         """Draw what is measured in the step."""
-        kinds, fleet, interval, world = self._kinds, episode.topology.fleet, episode.interval, episode.world
-        n_classes, shape = len(kinds.root), episode.ready.shape
-        of_class, of_container = np.zeros(n_classes), np.zeros(len(fleet.id))
+        kinds, fleet = self._kinds, episode.topology.fleet
+        of_class, of_container = np.zeros(len(kinds.root)), np.zeros(len(fleet.id))
         expected = draw.count_arrivals(
-            kinds, fleet, rates, class_rps, seconds, episode.streams, of_class, of_container
+            kinds, fleet, flows.rates, flows.class_rps, seconds, episode.streams, of_class, of_container
         )
         slots = episode.slots
         slots["arrivals"][fleet.slot] += of_container.astype(np.int64)
         surprise = np.divide(of_container, expected, out=np.ones(len(expected)), where=expected > 0.0)
         cores = self.limits.quota[fleet.microservice] / self.limits.period_ms
-        slots["used"][fleet.slot] += np.minimum(stations.used * surprise, cores) * seconds
+        slots["used"][fleet.slot] += np.minimum(flows.stations.used * surprise, cores) * seconds
+        self._observe_spans(episode, flows, of_container)
+        self._observe_requests(episode, flows, of_class)
 
-        moments = np.zeros((*shape, 4))
-        quantiles = np.zeros((*shape, own.N_LEVELS))
+    def _observe_spans(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
+        """Own latency per microservice and host, of the spans that end in the step."""
+        kinds, fleet, interval = self._kinds, episode.topology.fleet, episode.interval
+        shape = episode.ready.shape
+        moments, quantiles = np.zeros((*shape, 4)), np.zeros((*shape, own.N_LEVELS))
         own.own_latency(
-            kinds, fleet, stations, world, self.tails, self._store_shape, rates, losses, runs, moments, quantiles
+            kinds,
+            fleet,
+            flows.stations,
+            episode.world,
+            self.tails,
+            self._store_shape,
+            flows.rates,
+            flows.losses,
+            flows.runs,
+            moments,
+            quantiles,
         )
-        ended = of_container * np.minimum(stations.passed, 1.0)
+        ended = arrived * np.minimum(flows.stations.passed, 1.0)
         flat = fleet.microservice * shape[1] + fleet.host
         samples = np.rint(np.bincount(flat, ended, shape[0] * shape[1])).astype(np.int64).reshape(shape)
         mean, p95, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -137,29 +174,29 @@ class Engine:
         interval.p95 += samples * p95
         interval.microservice_p95 += samples.sum(axis=1) * of_microservice
 
-        times, composed = compose.new_times(len(kinds.microservice)), compose.new_composed(n_classes)
+    def _observe_requests(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
+        """E2E latency of each class, and how many requests end, fail and are slow."""
+        kinds, fleet, interval, world = self._kinds, episode.topology.fleet, episode.interval, episode.world
+        times, composed = compose.new_times(len(kinds.microservice)), compose.new_composed(len(kinds.root))
+        rates, losses, runs, stations = flows.rates, flows.losses, flows.runs, flows.stations
         compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, runs, times)
         compose.end_to_end(kinds, world, times, composed)
-        fails, answered = compose.outcomes(kinds, fleet, stations, rates, refused)
+        fails, answered = compose.outcomes(kinds, fleet, stations, rates, flows.refused)
         inflation = draw.class_inflation(kinds, fleet, rates, losses, runs, composed)
-        for c in range(n_classes):
-            arrived = int(of_class[c])
-            finished = int(np.rint(arrived * answered[kinds.root[c]]))
-            bad = int(draw.poisson(episode.streams, draw.DELAYS, finished * fails[kinds.root[c]]))
-            bad = min(bad, finished)
-            values = draw.measured_latencies(
-                composed, c, self._waves, finished - bad, inflation[c], episode.streams
-            )
+        for c, root in enumerate(kinds.root):
+            ended = int(np.rint(arrived[c] * answered[root]))
+            bad = min(ended, int(draw.poisson(episode.streams, draw.DELAYS, ended * fails[root])))
+            values = draw.measured_latencies(composed, c, self._waves, ended - bad, inflation[c], episode.streams)
             good = int(np.searchsorted(values, kinds.deadline_ms[c], side="right"))
-            slow = int(len(values) - np.searchsorted(values, self._info.sla_ms, side="right"))
-            interval.arrived[c] += arrived
-            interval.ended[c] += finished
+            slow = len(values) - int(np.searchsorted(values, self._info.sla_ms, side="right"))
+            interval.arrived[c] += int(arrived[c])
+            interval.ended[c] += ended
             interval.failed[c] += bad + len(values) - good
             interval.slow[c] += bad + max(slow, len(values) - good)
             interval.latencies[c].append(values[:good])
 
 
-def make_tables(surfaces: Surfaces, slack: np.ndarray) -> station.Tables:  # type: ignore[type-arg]
+def make_tables(surfaces: Surfaces, slack: Floats) -> station.Tables:
     """The response surfaces for the slacks (M,) of the microservices."""
     different, place = np.unique(np.round(slack, 3), return_inverse=True)
     return station.Tables(

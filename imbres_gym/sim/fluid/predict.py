@@ -61,9 +61,7 @@ def own_latency(
     stations = station.new_stations(count)
     station.gather(kinds, fleet, rates.ravel(), stations)
     speed, nothing = np.ones(count), np.zeros(count)
-    station.settle(
-        engine.limits, engine.tables, fleet, np.ones(count), world.stretch, speed, 60.0, nothing, stations
-    )
+    station.settle(engine.limits, engine.tables, fleet, np.ones(count), world.stretch, speed, 60.0, nothing, stations)
     losses, runs = np.zeros((rates.size, WIDTH), np.float32), np.zeros(rates.size, np.int64)
     station.look_up(kinds, engine.limits, engine.tables, fleet, stations, rates.ravel(), losses, runs)
     moments = np.zeros((len(has), count, 4))

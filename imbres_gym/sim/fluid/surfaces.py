@@ -9,8 +9,8 @@ Four numbers without a unit decide it, so that one table serves every microservi
 - *share*: demand of the burst itself, in units of a call that `calls` counts.
 
 Losses are counted in CFS periods. *Loss* is all that a burst waits, the wait before it gets CPU included, which delays
-the end user; *interruption* is the part after that, which is in the span's own latency. `scripts/fit_latency_surfaces.py`
-makes the file.
+the end user; *interruption* is the part after that, which is in the span's own latency. The file is made by
+`scripts/fit_latency_surfaces.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WIDTH = 2 * len(LEVELS) + 4
 
 @dataclass(frozen=True, eq=False)
 class Surfaces:
-    """The table. Between its points it is linear in the cube root of a loss, in `load` and in the logarithm of the rest.
+    """The table; in between it is linear in the cube root of a loss, in `load`, `slack` and the logarithm of the rest.
 
     Attributes:
         loads: (L,) load, rising.
