@@ -12,15 +12,18 @@ import argparse
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import kendalltau
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from imbres_gym.evaluation.episode import run_episode  # noqa: E402
+from imbres_gym.evaluation.task import EpisodeTask, plan_tasks  # noqa: E402
 from imbres_gym.observation import Observer  # noqa: E402
 from imbres_gym.plan import Plan  # noqa: E402
 from imbres_gym.policy import load_object  # noqa: E402
@@ -172,6 +175,36 @@ def table(results: list[Agreement]) -> str:
     return "\n".join(lines)
 
 
+def play(task: EpisodeTask) -> dict[str, float]:
+    """The settled metrics of one episode."""
+    return dict(run_episode(task).metrics["settled"])
+
+
+def rank_agents(pool: ProcessPoolExecutor, scenarios: list[str], agents: list[str], seconds: float) -> str:
+    """One row per scenario and agent: what each engine says, and the rank correlation over agents."""
+    lines = ["| scenario | agent | containers | fluid | p95, ms | fluid | slow requests | fluid |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    tasks = {
+        engine: [replace(t, seed=SEED) for t in plan_tasks(scenarios, agents, 1, duration_s=seconds, engine=engine)]
+        for engine in ("events", "fluid")
+    }
+    played = {engine: list(pool.map(play, some)) for engine, some in tasks.items()}
+    names = ("containers", "p95_ms", "request_violation")
+    for index, task in enumerate(tasks["events"]):
+        true, ours = played["events"][index], played["fluid"][index]
+        cells = " | ".join(f"{true[name]:.4g} | {ours[name]:.4g}" for name in names)
+        lines.append(f"| {task.scenario_name} | {task.agent_name} | {cells} |")
+    for start, scenario in enumerate(scenarios):
+        part = slice(start * len(agents), (start + 1) * len(agents))
+        agree = [
+            kendalltau(*([m[name] for m in played[engine][part]] for engine in ("events", "fluid"))).statistic
+            for name in names
+        ]
+        cells = " | ".join(f"tau {value:.2f} |" for value in agree)
+        lines.append(f"| {scenario} | rank correlation | {cells} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read the command line, run the cases, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -182,13 +215,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=MEASURED_S)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where to keep all numbers")
+    parser.add_argument("--agents", nargs="*", default=[], help="play these agents too, for --agent-seconds")
+    parser.add_argument("--agent-seconds", type=float, default=600.0)
     given = parser.parse_args()
     cases = [Case(s, p, x, given.seconds) for s in given.scenarios for p in given.plans for x in given.loads]
     with ProcessPoolExecutor(given.workers) as pool:
         results = list(pool.map(compare, cases))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(result) for result in results]))
-    print(table(results))
+        if given.json:
+            given.json.write_text(json.dumps([asdict(result) for result in results]))
+        print(table(results))
+        if given.agents:
+            print(rank_agents(pool, given.scenarios, given.agents, given.agent_seconds))
 
 
 if __name__ == "__main__":
