@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import njit
 
-from imbres_gym.sim.compiled import stamped
+from imbres_gym.sim.compiled import OPTIONS, stamped
 
 HERE = Path(__file__).parent
 MODULES = ("compose", "draw", "fleet", "flow", "levels", "own", "station")
@@ -16,5 +16,10 @@ SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py"
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """A compiled function; divisions by zero follow NumPy."""
+    """A compiled function that Python calls; it allocates nothing, so that references need not be counted."""
+    return stamped(njit(cache=True, **OPTIONS)(function), SOURCES)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """A compiled function that Python calls and that makes arrays."""
     return stamped(njit(cache=True, error_model="numpy")(function), SOURCES)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
@@ -43,11 +44,14 @@ class Times(NamedTuple):
     step: Floats  # (K,) distance of the nodes; 0 where nothing is lost
     wide: Floats  # (K, NODES) chances
     network: Floats  # (K,) by how much messages to it take longer, at sensitivity 1
+    scratch: Floats  # (6, NODES + 2)
 
 
 def new_times(n_kinds: int) -> Times:
     """Room for the times of the kinds."""
-    return Times(*(np.zeros(n_kinds) for _ in range(3)), np.zeros((n_kinds, NODES)), np.zeros(n_kinds))
+    return Times(
+        *(np.zeros(n_kinds) for _ in range(3)), np.zeros((n_kinds, NODES)), np.zeros(n_kinds), np.zeros((6, NODES + 2))
+    )
 
 
 @kernel
@@ -65,7 +69,7 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
         runs: likewise.
         times: is overwritten.
     """
-    own, stage, called, other = np.empty(NODES), np.empty(NODES), np.empty(NODES), np.empty(NODES)
+    own, stage, called, other = times.scratch[0], times.scratch[1], times.scratch[2], times.scratch[3]
     for k in range(len(kinds.microservice) - 1, -1, -1):
         total = 0.0
         for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
@@ -80,8 +84,9 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
         step = reach(kinds, k, fleet, stations, rates, losses, runs, times) / (NODES - 2)
         times.step[k] = step
         if step > 0.0:
-            mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own)
-            mine[:] = own
+            mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own, times.scratch[5])
+            for j in range(NODES):
+                mine[j] = own[j]
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
             lasts = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
             if step > 0.0:
@@ -94,7 +99,7 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
                 convolve(mine, called, other)
 
 
-@kernel
+@inlined
 def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
     """The narrow part of the bursts of kind k, over all containers."""
     m, n = kinds.microservice[k], kinds.bursts[k]
@@ -120,7 +125,7 @@ def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
     times.network[k] = network
 
 
-@kernel
+@inlined
 def reach(kinds, k, fleet, stations, rates, losses, runs, times):
     """How far the wide part of kind k reaches: parts add like deviations, parallel ones do not."""
     square = 0.0
@@ -141,11 +146,12 @@ def reach(kinds, k, fleet, stations, rates, losses, runs, times):
     return math.sqrt(square)
 
 
-@kernel
-def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out):
+@inlined
+def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out, density):
     """What a burst of kind k loses, over all containers: between two quantiles a distribution is even."""
-    density, slope = np.zeros(NODES + 2), 0.0
     out[:] = 0.0
+    density[:] = 0.0
+    slope = 0.0
     shift, following = fleet.begin[kinds.microservice[k]] - fleet.kind_begin[k], fleet.kind_begin[k]
     while following < fleet.kind_begin[k + 1]:
         i, container = following, shift + following
@@ -166,7 +172,7 @@ def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out):
         out[j] += slope
 
 
-@kernel
+@inlined
 def spread_evenly(chance, low, high, out, density):
     """Add a chance, evenly spread from `low` to `high` [steps]: at the ends to nodes, in between as a density."""
     last = NODES - 1.0
@@ -187,7 +193,7 @@ def spread_evenly(chance, low, high, out, density):
     density[end] -= each
 
 
-@kernel
+@inlined
 def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
     """The longest call of stage s of kind k: its wide part in `stage`; returns the expected time of the stage.
 
@@ -197,7 +203,8 @@ def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
     for child in range(kinds.child[s], kinds.child[s + 1]):
         here, spread = one_call(kinds, k, child, world, store_shape, times, step, called, other)
         if child == kinds.child[s]:
-            stage[:] = called
+            for j in range(NODES):
+                stage[j] = called[j]
             mean, variance = here, spread
         else:
             top = max(mean, here)
@@ -213,7 +220,7 @@ def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
     return lasts
 
 
-@kernel
+@inlined
 def one_call(kinds, k, child, world, store_shape, times, step, called, other):
     """A call with its repetitions, made or not: its wide part in `called`, mean and variance of its narrow part."""
     kind = kinds.child_kind[child]
@@ -229,7 +236,7 @@ def one_call(kinds, k, child, world, store_shape, times, step, called, other):
         mean = (times.mean[kind] + hop) * repeat
         variance = (times.variance[kind] + 0.5 * hop * hop) * repeat
         if times.step[kind] > 0.0:
-            once = np.empty(NODES)
+            once = times.scratch[4]
             rescale(times.wide[kind], times.step[kind] / step, once)
             for _ in range(repeat):
                 convolve(called, once, other)
@@ -242,7 +249,7 @@ def one_call(kinds, k, child, world, store_shape, times, step, called, other):
     return mean, variance
 
 
-@kernel
+@inlined
 def convolve(values, by, scratch):
     """Distribution of the sum; what would be beyond the last node is put there."""
     scratch[:] = 0.0
@@ -260,7 +267,7 @@ def convolve(values, by, scratch):
     values[NODES - 1] += max(0.0, total - inside)
 
 
-@kernel
+@inlined
 def rescale(values, ratio, out):
     """The same distribution on nodes that are wider apart: each chance is shared by the two nodes around it."""
     out[:] = 0.0
@@ -272,19 +279,11 @@ def rescale(values, ratio, out):
         out[node + 1] += values[j] * part
 
 
-@kernel
+@inlined
 def parallel(one, one_lead, other, other_lead):
     """Distribution of the larger of two, in `one`; each is less by its lead [steps]."""
-    for values, lead in ((one, one_lead), (other, other_lead)):
-        for j in range(1, NODES):
-            values[j] += values[j - 1]  # distribution functions
-        if lead > 0.0:
-            shift = min(int(lead), NODES)
-            part = lead - int(lead)
-            for j in range(NODES):
-                low = values[j + shift] if j + shift < NODES else 1.0
-                high = values[j + shift + 1] if j + shift + 1 < NODES else 1.0
-                values[j] = low + part * (high - low)
+    distribution(one, one_lead)
+    distribution(other, other_lead)
     before = 0.0
     for j in range(NODES):
         now = one[j] * other[j]
@@ -293,7 +292,21 @@ def parallel(one, one_lead, other, other_lead):
     one[NODES - 1] += max(0.0, 1.0 - before)
 
 
-@kernel
+@inlined
+def distribution(values, lead):
+    """Chances become the distribution function, moved down by a lead [steps]."""
+    for j in range(1, NODES):
+        values[j] += values[j - 1]
+    if lead > 0.0:
+        shift = int(min(lead, NODES))
+        part = min(1.0, lead - shift)
+        for j in range(NODES):
+            low = values[j + shift] if j + shift < NODES else 1.0
+            high = values[j + shift + 1] if j + shift + 1 < NODES else 1.0
+            values[j] = low + part * (high - low)
+
+
+@inlined
 def larger(mean, variance, other_mean, other_variance):
     """Mean and variance of the larger of two normal variates (Clark 1961)."""
     spread = math.sqrt(variance + other_variance)
@@ -314,17 +327,18 @@ class Composed(NamedTuple):
     origin: Floats  # (C,)
     width: Floats
     chance: Floats  # (C, BINS)
+    scratch: Floats  # (2, BINS)
 
 
 def new_composed(n_classes: int) -> Composed:
     """Room for the latencies of the classes."""
-    return Composed(np.zeros(n_classes), np.zeros(n_classes), np.zeros((n_classes, BINS)))
+    return Composed(np.zeros(n_classes), np.zeros(n_classes), np.zeros((n_classes, BINS)), np.zeros((2, BINS)))
 
 
 @kernel
 def end_to_end(kinds, world, times, composed):
     """E2E latency of each class: the time of its root, and the messages from and to the end user."""
-    density, even = np.empty(BINS), np.empty(BINS)
+    density, even = composed.scratch[0], composed.scratch[1]
     for c in range(len(kinds.root)):
         k = kinds.root[c]
         hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[k]] * times.network[k])
@@ -353,7 +367,7 @@ def end_to_end(kinds, world, times, composed):
                 chance[start + b] += wide[j] * even[b]
 
 
-@kernel
+@inlined
 def bell(mean, variance, origin, width, density):
     """Chances of a Gamma variate in bins (Wilson and Hilferty 1931); returns how many bins matter."""
     density[:] = 0.0
@@ -375,7 +389,7 @@ def bell(mean, variance, origin, width, density):
     return BINS
 
 
-@kernel
+@inlined
 def smooth(density, box, out):
     """Running mean over the `box` bins before and with each."""
     total = 0.0
@@ -386,7 +400,7 @@ def smooth(density, box, out):
         out[b] = max(0.0, total) / box
 
 
-@kernel
+@inlined
 def moments(composed, c):
     """Mean and variance of the composed latency of class c."""
     total, first, second = 0.0, 0.0, 0.0
@@ -401,8 +415,8 @@ def moments(composed, c):
 
 
 @kernel
-def outcomes(kinds, fleet, stations, rates, refused):
-    """(K,) chance that a call fails, and calls that are answered in the step as a share of those that arrive.
+def outcomes(kinds, fleet, stations, rates, refused, fails, answered):
+    """Chance that a call fails, and calls that are answered in the step as a share of those that arrive.
 
     Args:
         kinds: who calls whom.
@@ -410,9 +424,10 @@ def outcomes(kinds, fleet, stations, rates, refused):
         stations: how they fare.
         rates: of each kind to each container.
         refused: (K,) calls/s of a kind for which there is no container.
+        fails: (K,) is overwritten.
+        answered: (K,) is overwritten.
     """
     count = len(kinds.microservice)
-    fails, answered = np.zeros(count), np.ones(count)
     for k in range(count - 1, -1, -1):
         total, lost, through = refused[k], refused[k], 0.0
         container = fleet.begin[kinds.microservice[k]]
@@ -429,4 +444,3 @@ def outcomes(kinds, fleet, stations, rates, refused):
             if kinds.edge_calls[edge] >= 0.5:
                 answered[k] = min(answered[k], answered[called]) if answered[k] <= 1.0 else answered[k]
         fails[k] = 1.0 - good
-    return fails, answered

@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.compose import moments
 from imbres_gym.sim.fluid.levels import at_level
@@ -40,7 +41,7 @@ def bridge_waves(samples: int = BRIDGE_POINTS) -> NDArray[np.float64]:
     return np.asarray(math.sqrt(2.0) * np.sin(j * u) / j)
 
 
-@kernel
+@inlined
 def poisson(streams, stream, mean):
     """A Poisson count."""
     if mean > EXACT_COUNT:
@@ -53,11 +54,11 @@ def poisson(streams, stream, mean):
 
 
 @kernel
-def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, of_container):
+def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, of_container, expected, noise):
     """Arrivals of each class (C,) and at each ready container (n,) in a step, and what is expected of these (n,)."""
+    expected[:] = 0.0
     for c in range(len(class_rps)):
         of_class[c] = poisson(streams, ARRIVALS, class_rps[c] * seconds)
-    expected = np.zeros(len(fleet.id))
     for k in range(len(kinds.microservice)):
         wanted, arrived = 0.0, 0.0
         for c in range(len(class_rps)):
@@ -70,12 +71,11 @@ def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, o
             container += 1
     for m in range(len(fleet.begin) - 1):
         low, high = fleet.begin[m], fleet.begin[m + 1]
-        scatter(expected, low, high, streams, of_container)
-    return expected
+        scatter(expected, low, high, streams, of_container, noise)
 
 
-@kernel
-def scatter(expected, low, high, streams, counts):
+@inlined
+def scatter(expected, low, high, streams, counts, noise):
     """Multinomial counts of the containers `low:high`: what one gets by chance, the others lack."""
     total, drift = 0.0, 0.0
     for i in range(low, high):
@@ -84,12 +84,11 @@ def scatter(expected, low, high, streams, counts):
         for i in range(low, high):
             counts[i] = poisson(streams, ROUTING, expected[i])
         return
-    noise = np.empty(high - low)
     for i in range(low, high):
-        noise[i - low] = math.sqrt(expected[i]) * normal(streams, ROUTING)
-        drift += noise[i - low]
+        noise[i] = math.sqrt(expected[i]) * normal(streams, ROUTING)
+        drift += noise[i]
     for i in range(low, high):
-        counts[i] = max(0.0, np.rint(expected[i] + noise[i - low] - drift * expected[i] / total))
+        counts[i] = max(0.0, np.rint(expected[i] + noise[i] - drift * expected[i] / total))
 
 
 @kernel
@@ -117,18 +116,19 @@ def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
 
 
 @kernel
-def measured_latencies(composed, c, waves, count, inflation, streams):
-    """(count,) sorted latencies of as many requests of class c."""
-    chance, width = composed.chance[c], composed.width[c]
+def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, latencies):
+    """Sorted latencies of as many requests of class c as there is room for in `latencies`.
+
+    `bridge` (BRIDGE_POINTS,) and `upto` (BINS + 1,) are overwritten.
+    """
+    chance, width, count = composed.chance[c], composed.width[c], len(latencies)
     bins, n = len(chance), waves.shape[1]
-    latencies = np.empty(count)
     size = math.sqrt(inflation / count) if count >= FEW else 0.0
-    bridge = np.zeros(n)
+    bridge[:] = 0.0
     for j in range(WAVES):
         weight = size * normal(streams, DELAYS)
         for i in range(n):
             bridge[i] += weight * waves[j, i]
-    upto = np.empty(bins + 1)
     upto[0] = 0.0
     for b in range(bins):
         upto[b + 1] = upto[b] + chance[b]
@@ -149,16 +149,16 @@ def measured_latencies(composed, c, waves, count, inflation, streams):
         gap = upto[b + 1] - upto[b]
         part = min(max((u - upto[b]) / gap, 0.0), 1.0) if gap > 0.0 else 0.5
         latencies[r] = composed.origin[c] + (b + part) * width
-    if count < FEW:
-        latencies.sort()
-    return latencies
 
 
 @kernel
-def class_inflation(kinds, fleet, rates, losses, runs, composed):
-    """(C,) how much larger the variance of a mean over a control interval is than with independent requests."""
+def class_inflation(kinds, fleet, rates, losses, runs, composed, excess, inflation):
+    """How much larger the variance of a mean over a control interval is than with independent requests.
+
+    `inflation` (C,) and `excess` (K,) are overwritten.
+    """
     n_kinds = len(kinds.microservice)
-    excess = np.zeros(n_kinds)
+    excess[:] = 0.0
     for k in range(n_kinds):
         total, following = 0.0, fleet.kind_begin[k]
         while following < fleet.kind_begin[k + 1]:
@@ -169,10 +169,16 @@ def class_inflation(kinds, fleet, rates, losses, runs, composed):
             if rate > 0.0:
                 excess[k] += rate * kinds.groups[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
         excess[k] = excess[k] / total if total > 0.0 else 0.0
-    inflation = np.ones(len(kinds.root))
+    inflation[:] = 1.0
     for c in range(len(kinds.root)):
         _, variance = moments(composed, c)
         if variance > 0.0:
             for k in range(n_kinds):
                 inflation[c] += kinds.visits[c, k] * excess[k] / variance
-    return inflation
+
+
+@kernel
+def failures(streams, ended, chances):
+    """How many of the requests of each class fail: `chances` (C,) become numbers."""
+    for c in range(len(ended)):
+        chances[c] = min(ended[c], poisson(streams, DELAYS, ended[c] * chances[c]))

@@ -80,10 +80,11 @@ class Engine:
         class_rps = kinds.class_share * self._mean_rate(episode.now_s, seconds)
         rates = np.zeros(fleet.kind_begin[-1])
         stations = station.new_stations(len(fleet.id))
+        spread, refused = np.zeros(len(kinds.microservice)), np.zeros(len(kinds.microservice))
         before = episode.slots["excess"][fleet.slot]
         for _ in range(ROUNDS):
             passed = stations.passed.copy()
-            refused = flow.propagate(kinds, fleet, topology.rows, topology.pool_weight, class_rps, passed, rates)
+            flow.propagate(kinds, fleet, topology.rows, topology.pool_weight, class_rps, passed, rates, spread, refused)
             station.gather(kinds, fleet, rates, stations)
             self._interfere(episode, stations)
             world = episode.world
@@ -112,9 +113,8 @@ class Engine:
         topology, scenario = episode.topology, self._scenario
         place = min(int(episode.now_s / 5.0 + 1e-9), len(episode.interference) - 1)
         utilisation = episode.interference[place].copy()
-        used = station.own_use(
-            self.limits, topology.fleet, topology.factor, episode.world.stretch, stations, len(utilisation)
-        )
+        used = np.zeros(len(utilisation))
+        station.own_use(self.limits, topology.fleet, topology.factor, episode.world.stretch, stations, used)
         idle = np.bincount(topology.fleet.host, self.idle_cores[topology.fleet.microservice], len(utilisation))
         utilisation[:, 0] += (used + idle) / self._info.host_cores
         episode.world = build_world(scenario.effects, self._sensitivity, utilisation)
@@ -133,8 +133,18 @@ class Engine:
         """Draw what is measured in the step."""
         kinds, fleet = self._kinds, episode.topology.fleet
         of_class, of_container = np.zeros(len(kinds.root)), np.zeros(len(fleet.id))
-        expected = draw.count_arrivals(
-            kinds, fleet, flows.rates, flows.class_rps, seconds, episode.streams, of_class, of_container
+        expected, noise = np.zeros(len(fleet.id)), np.zeros(len(fleet.id))
+        draw.count_arrivals(
+            kinds,
+            fleet,
+            flows.rates,
+            flows.class_rps,
+            seconds,
+            episode.streams,
+            of_class,
+            of_container,
+            expected,
+            noise,
         )
         slots = episode.slots
         slots["arrivals"][fleet.slot] += of_container.astype(np.int64)
@@ -181,12 +191,20 @@ class Engine:
         rates, losses, runs, stations = flows.rates, flows.losses, flows.runs, flows.stations
         compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, runs, times)
         compose.end_to_end(kinds, world, times, composed)
-        fails, answered = compose.outcomes(kinds, fleet, stations, rates, flows.refused)
-        inflation = draw.class_inflation(kinds, fleet, rates, losses, runs, composed)
-        for c, root in enumerate(kinds.root):
-            ended = int(np.rint(arrived[c] * answered[root]))
-            bad = min(ended, int(draw.poisson(episode.streams, draw.DELAYS, ended * fails[root])))
-            values = draw.measured_latencies(composed, c, self._waves, ended - bad, inflation[c], episode.streams)
+        n_kinds, n_classes = len(kinds.microservice), len(kinds.root)
+        fails, answered, excess = np.zeros(n_kinds), np.zeros(n_kinds), np.zeros(n_kinds)
+        compose.outcomes(kinds, fleet, stations, rates, flows.refused, fails, answered)
+        inflation = np.zeros(n_classes)
+        draw.class_inflation(kinds, fleet, rates, losses, runs, composed, excess, inflation)
+        every, failed = np.rint(arrived * answered[kinds.root]), fails[kinds.root]
+        draw.failures(episode.streams, every, failed)
+        bridge, upto = np.zeros(draw.BRIDGE_POINTS), np.zeros(compose.BINS + 1)
+        for c in range(n_classes):
+            ended, bad = int(every[c]), int(failed[c])
+            values = np.zeros(ended - bad)
+            draw.measured_latencies(composed, c, self._waves, inflation[c], episode.streams, bridge, upto, values)
+            if len(values) < draw.FEW:
+                values.sort()
             good = int(np.searchsorted(values, kinds.deadline_ms[c], side="right"))
             slow = len(values) - int(np.searchsorted(values, self._info.sla_ms, side="right"))
             interval.arrived[c] += int(arrived[c])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
-from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.compiled import allocating
 from imbres_gym.sim.state import READY
 
 Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ def connect(fleet: Fleet, pairs: tuple[tuple[int, int], ...], plan: ConnectionPl
     )
 
 
-@kernel
+@allocating
 def _rows(fleet, pair, up, down, link, upstream, downstream, weight):
     """Sort the links of every pair into rows; the share of links to what is gone is spread (`Rows.spread`)."""
     n_rows = pair[-1]
@@ -133,13 +133,13 @@ def _rows(fleet, pair, up, down, link, upstream, downstream, weight):
     return Rows(pair, begin, target, share, spread)
 
 
-@kernel
+@allocating
 def _place(fleet, container):
     """Place of a container in the fleet, -1 if it is not ready."""
     return fleet.place_of_id[container] if 0 <= container < len(fleet.place_of_id) else -1
 
 
-@kernel
+@allocating
 def open_connections(fleet, rows, up, down):
     """Open connections of each pair (P,), and of each container the mean of its incoming and outgoing ones (n,)."""
     connections = np.zeros(len(up), np.int64)
@@ -162,7 +162,7 @@ def open_connections(fleet, rows, up, down):
     return connections, degree
 
 
-@kernel
+@allocating
 def changed_connections(old, old_rows, new, new_rows, up, down):
     """Connections opened and closed between two states of affairs."""
     seen = np.full(len(new.place_of_id), -1)  # row in which a container was last seen among the new targets
@@ -203,12 +203,12 @@ def changed_connections(old, old_rows, new, new_rows, up, down):
     return changed
 
 
-@kernel
+@allocating
 def _links(rows, row):
     return rows.begin[row + 1] - rows.begin[row]
 
 
-@kernel
+@allocating
 def shares_between_hosts(fleet, rows, up, down, pool_weight, n_hosts):
     """(P, H, H) share of a pair's traffic from host to host, as planned."""
     share = np.zeros((len(up), n_hosts, n_hosts))

@@ -3,13 +3,11 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import numpy as np
-
 from imbres_gym.sim.fluid.compiled import kernel
 
 
 @kernel
-def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates):
+def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates, by_proportions, refused):
     """Calls/s of every kind to every container, exact for the links of the plan.
 
     Args:
@@ -21,13 +19,12 @@ def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates):
         passed: (n,) calls that a container makes, as a share of those that its arrivals would mean: below 1 under
             overload, above 1 while it catches up.
         rates: (`fleet.kind_begin[-1]`,) is overwritten.
-
-    Returns:
-        (K,) calls/s of each kind that found no container.
+        by_proportions: (K,) is overwritten: calls/s that the load proportions spread.
+        refused: (K,) is overwritten: calls/s of each kind that found no container.
     """
     rates[:] = 0.0
-    by_proportions = np.zeros(len(kinds.microservice))
-    refused = np.zeros(len(kinds.microservice))
+    by_proportions[:] = 0.0
+    refused[:] = 0.0
     for c in range(len(class_rps)):
         by_proportions[kinds.root[c]] += class_rps[c]
     for k in range(len(kinds.microservice)):
@@ -48,4 +45,3 @@ def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates):
                 for x in range(rows.begin[row], rows.begin[row + 1]):
                     rates[shift + rows.target[x]] += rate * rows.weight[x]
                 row += 1
-    return refused

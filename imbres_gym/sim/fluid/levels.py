@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ def between_levels(tail: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], 
     return low, low + 1, (1.0 - part) * share, part * share
 
 
-@kernel
+@inlined
 def tail_at(quantiles, value):
     """Chance that a distribution, given by its quantiles at `LEVELS`, exceeds a value."""
     n = len(LEVELS)
@@ -38,7 +38,7 @@ def tail_at(quantiles, value):
     return 0.0
 
 
-@kernel
+@inlined
 def at_level(quantiles, tail):
     """Quantile that is exceeded with a chance, between the levels of the surfaces."""
     n = len(LEVELS)

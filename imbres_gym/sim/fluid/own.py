@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.levels import between_levels, tail_at
@@ -102,10 +103,11 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
                 moments[m, h, MEAN] /= calls
                 moments[m, h, VARIANCE] = moments[m, h, VARIANCE] / calls - moments[m, h, MEAN] ** 2
                 moments[m, h, EXCESS] /= calls
-                quantiles[m, h] /= calls
+                for j in range(N_LEVELS):
+                    quantiles[m, h, j] /= calls
 
 
-@kernel
+@inlined
 def waiting_variance(chance, mean):
     """Variance of an exponential wait that happens with a chance."""
     return chance * mean * mean * (2.0 - chance)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.surfaces import WIDTH
 
@@ -81,13 +82,12 @@ def gather(kinds, fleet, rates, stations):
 
 
 @kernel
-def own_use(limits, fleet, factor, stretch, stations, n_hosts):
-    """(H,) cores that the containers use at a stretch (M, H)."""
-    used = np.zeros(n_hosts)
+def own_use(limits, fleet, factor, stretch, stations, used):
+    """Cores that the containers use at a stretch (M, H): `used` (H,) is overwritten."""
+    used[:] = 0.0
     for i in range(len(fleet.id)):
         m, h = fleet.microservice[i], fleet.host[i]
         used[h] += min(stations.demand[i] * stretch[m, h] * factor[i] * 1e-3, limits.quota[m] / limits.period_ms)
-    return used
 
 
 @kernel
@@ -114,7 +114,7 @@ def settle(limits, tables, fleet, factor, stretch, speed, seconds, before, stati
         pile_up(limits, m, i, min(quota, cores), most, seconds, before[i], stations)
 
 
-@kernel
+@inlined
 def pile_up(limits, m, i, capacity, most, seconds, before, stations):
     """Work that container i has left over after a step, and what becomes of its calls."""
     offered = stations.offered[i] * seconds
@@ -133,7 +133,7 @@ def pile_up(limits, m, i, capacity, most, seconds, before, stations):
     stations.used[i] = min(capacity, (offered + before - after - lost) / seconds * useful)
 
 
-@kernel
+@inlined
 def position(axis, value):
     """Interval of a rising axis that holds a value, and the place in it [0-1]; the edge outside."""
     if value <= axis[0]:
@@ -178,7 +178,7 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses, runs):
             interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, losses[here])
 
 
-@kernel
+@inlined
 def alike(fleet, stations, rates, shift, one, other):
     """Whether two containers, by their places in the flat arrays of a kind, have the same calls, load and host."""
     a, b = shift + one, shift + other
@@ -192,7 +192,7 @@ def alike(fleet, stations, rates, shift, one, other):
     )
 
 
-@kernel
+@inlined
 def interpolate(table, a, fa, x, fx, c, fc, scale, out):
     """One row of the table between its points, out of cube roots."""
     w00, w01 = np.float32((1.0 - fx) * (1.0 - fc)), np.float32((1.0 - fx) * fc)
