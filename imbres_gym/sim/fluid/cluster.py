@@ -31,6 +31,10 @@ STEP_S = 5.0
 """Longest step, and resolution of the path of interference [s]."""
 
 
+REHEARSALS = 3
+"""Steps before an episode, from which only is kept how long calls wait: bursts of a call are further apart then."""
+
+
 class FluidCluster:
     """A simulated microservice cluster in which load flows; for training and for clusters of thousands of hosts.
 
@@ -93,6 +97,7 @@ class FluidCluster:
             measured=nobody,
             pair_share=None,
             utilisation=path[0].copy(),
+            kinds=self._kinds,
             expected=None,
             next_id=0,
             now_s=0.0,
@@ -106,6 +111,10 @@ class FluidCluster:
         wake(self._now, 0.0)
         self._topology_changed()
         self._now.measured = self._now.topology
+        for _ in range(REHEARSALS):
+            rehearsal = self._now.clone()
+            self._engine.step(rehearsal, scenario.control_interval_s)
+            self._now.kinds = rehearsal.kinds
         return self.advance(scenario.control_interval_s)
 
     def apply(self, plan: Plan) -> None:

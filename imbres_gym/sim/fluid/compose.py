@@ -2,9 +2,9 @@
 
 The time of a call has two parts, which are taken as independent of each other and of those of other calls:
 
-- a *narrow* one: CPU demand, scheduling delays, messages and stores; known by its mean and variance;
-- a *wide* one: what is lost to quotas, nothing for most calls and up to periods for some; a histogram of `NODES` nodes
-  `step` apart, of which the first holds the calls that lose nothing.
+- a *narrow* one: CPU demand, messages and stores; known by its mean and variance;
+- a *wide* one: scheduling delays and what is lost to quotas, nothing for most calls and up to periods for some; a
+  histogram of `NODES` nodes `step` apart, of which the first holds the calls that lose nothing.
 
 Stages one after another are convolutions, parallel calls products of distribution functions. Means are exact but for
 the maximum of parallel calls.
@@ -32,6 +32,8 @@ RAREST = N_LEVELS - 1
 
 BINS = 256
 """Of the E2E latency of a class."""
+FAR = 5.0
+"""Of a mean delay: how far the delays of a call reach."""
 BEYOND = 1e-4
 """Chance that a latency may be beyond the last of them."""
 
@@ -44,13 +46,24 @@ class Times(NamedTuple):
     step: Floats  # (K,) distance of the nodes; 0 where nothing is lost
     wide: Floats  # (K, NODES) chances
     network: Floats  # (K,) by how much messages to it take longer, at sensitivity 1
+    lasts: Floats  # (stages,) expected time of each stage
+    groups: Floats  # (K,) as in `Kinds`, with the waits of this step
+    second_ms2: Floats
     scratch: Floats  # (6, NODES + 2)
 
 
-def new_times(n_kinds: int) -> Times:
+def new_times(n_kinds: int, n_stages: int) -> Times:
     """Room for the times of the kinds."""
     return Times(
-        *(np.zeros(n_kinds) for _ in range(3)), np.zeros((n_kinds, NODES)), np.zeros(n_kinds), np.zeros((6, NODES + 2))
+        mean=np.zeros(n_kinds),
+        variance=np.zeros(n_kinds),
+        step=np.zeros(n_kinds),
+        wide=np.zeros((n_kinds, NODES)),
+        network=np.zeros(n_kinds),
+        lasts=np.zeros(n_stages),
+        groups=np.zeros(n_kinds),
+        second_ms2=np.zeros(n_kinds),
+        scratch=np.zeros((6, NODES + 2)),
     )
 
 
@@ -78,17 +91,22 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
         mine[:] = 0.0
         mine[0] = 1.0
         times.mean[k] = times.variance[k] = times.step[k] = times.network[k] = 0.0
+        times.groups[k], times.second_ms2[k] = kinds.groups[k], kinds.second_ms2[k]
         if total <= 0.0:
             continue
-        narrow(kinds, k, fleet, stations, world, rates, runs, total, times)
-        step = reach(kinds, k, fleet, stations, rates, losses, runs, times) / (NODES - 2)
+        busy, preempted = narrow(kinds, k, fleet, stations, world, rates, runs, total, times)
+        step = reach(kinds, k, fleet, stations, rates, losses, runs, times)
+        step = math.sqrt(step**2 + kinds.bursts[k] * (busy + preempted) * (FAR * world.delay_ms) ** 2) / (NODES - 2)
         times.step[k] = step
         if step > 0.0:
             mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own, times.scratch[5])
             for j in range(NODES):
                 mine[j] = own[j]
+            delay(mine, busy, world.delay_ms / step)
+            delay(mine, preempted, world.delay_ms / step)
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
             lasts = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
+            times.lasts[s] = lasts
             if step > 0.0:
                 convolve(mine, stage, other)
                 # The burst after the stage loses to the quota anew if it is in another period than the one before.
@@ -97,14 +115,17 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
                     called[j] = again * own[j]
                 called[0] += 1.0 - again
                 convolve(mine, called, other)
+                delay(mine, busy * made(kinds, s), world.delay_ms / step)
+                delay(mine, preempted * made(kinds, s), world.delay_ms / step)
+        clump(kinds, k, times)
 
 
 @inlined
 def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
-    """The narrow part of the bursts of kind k, over all containers."""
+    """The narrow part of the bursts of kind k, over all containers; returns the chances of delays of a burst."""
     m, n = kinds.microservice[k], kinds.bursts[k]
     shape = kinds.shapes[kinds.shape[k]]
-    mean, second, network = 0.0, 0.0, 0.0
+    mean, second, network, contention, preemption = 0.0, 0.0, 0.0, 0.0, 0.0
     shift, following = fleet.begin[m] - fleet.kind_begin[k], fleet.kind_begin[k]
     while following < fleet.kind_begin[k + 1]:
         i, container = following, shift + following
@@ -114,15 +135,60 @@ def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
         busy = world.contention[m, h]
         demand = kinds.burst_ms[k] * stations.stretch[container]
         time = demand * stations.slowness[container]
-        preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * demand)
-        here = n * (time + (busy + preempted) * world.delay_ms)
-        waits = busy * (2.0 - busy) + preempted * (2.0 - preempted)
+        here = n * time
+        contention += share * busy
+        preemption += share * (1.0 - math.exp(-busy * world.preemption_per_ms * demand))
         mean += share * here
-        second += share * (here * here + n * (time * time / shape + waits * world.delay_ms**2))
+        second += share * (here * here + n * time * time / shape)
         network += share * world.network_wait[m, h]
     times.mean[k] = mean
     times.variance[k] = max(0.0, second - mean * mean)
     times.network[k] = network
+    return contention, preemption
+
+
+@inlined
+def delay(values, chance, mean):
+    """Add an exponential delay of a mean [steps], here geometric, that happens with a chance."""
+    stays = mean / (1.0 + mean)
+    late = 0.0
+    for j in range(NODES):
+        late = values[j] + stays * late
+        values[j] += chance * ((1.0 - stays) * late - values[j])
+    values[NODES - 1] += chance * stays * late
+
+
+@inlined
+def made(kinds, s):
+    """Chance that a call of stage s is made, so that a burst follows."""
+    nothing = 1.0
+    for child in range(kinds.child[s], kinds.child[s + 1]):
+        nothing *= 1.0 - kinds.child_probability[child]
+    return 1.0 - nothing
+
+
+@inlined
+def clump(kinds, k, times):
+    """Which bursts of kind k fall into one period, as in `kinds`, but with the waits of this step."""
+    first, end = kinds.stage[k], kinds.stage[k + 1]
+    period, bursts = kinds.period_ms, end - first + 1
+    work = kinds.bursts[k] * kinds.burst_ms[k] / bursts
+    shape = kinds.shapes[kinds.shape[k]]
+    second = (bursts * work * work + kinds.background_ms[k] ** 2) / shape
+    groups = 1.0
+    for i in range(bursts):
+        mine = work + (kinds.background_ms[k] if i == bursts - 1 else 0.0)
+        second += mine * mine
+        apart = 0.0
+        for j in range(i + 1, bursts):
+            apart += times.lasts[first + j - 1]
+            if j == i + 1:
+                groups += min(1.0, apart / period)
+            if apart >= period:
+                break
+            other = work + (kinds.background_ms[k] if j == bursts - 1 else 0.0)
+            second += 2.0 * mine * other * (1.0 - apart / period)
+    times.groups[k], times.second_ms2[k] = groups, second
 
 
 @inlined

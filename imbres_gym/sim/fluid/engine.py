@@ -54,7 +54,6 @@ class Engine:
         services = list(app.microservices.values())
         self._scenario = scenario
         self._info = info
-        self._kinds = kinds
         self._sensitivity = sensitivities(app)
         self.idle_cores = np.array([service.idle_cores for service in services])
         quota = (info.cores - self.idle_cores) * effects.period_ms
@@ -69,13 +68,13 @@ class Engine:
         )
         slack = np.minimum(effects.slack_ms * max(0.0, effects.cpus - 1.0) / quota, 0.5)
         self.tables = make_tables(load_surfaces(), slack)
-        self._store_shape = effects.store_shape
-        self.tails = own.make_tails(kinds)
+        self.store_shape = effects.store_shape
+        self.tails = own.make_tails()
         self._waves = draw.bridge_waves()
 
     def step(self, episode: FluidEpisode, seconds: float) -> None:
         """Let `seconds` pass in which nothing changes but the load of the hosts, and add them to the interval."""
-        kinds, limits, topology = self._kinds, self.limits, episode.topology
+        kinds, limits, topology = episode.kinds, self.limits, episode.topology
         fleet = topology.fleet
         class_rps = kinds.class_share * self._mean_rate(episode.now_s, seconds)
         rates = np.zeros(fleet.kind_begin[-1])
@@ -131,7 +130,7 @@ class Engine:
 
     def _observe(self, episode: FluidEpisode, seconds: float, flows: Flows) -> None:
         """Draw what is measured in the step."""
-        kinds, fleet = self._kinds, episode.topology.fleet
+        kinds, fleet = episode.kinds, episode.topology.fleet
         of_class, of_container = np.zeros(len(kinds.root)), np.zeros(len(fleet.id))
         expected, noise = np.zeros(len(fleet.id)), np.zeros(len(fleet.id))
         draw.count_arrivals(
@@ -156,7 +155,7 @@ class Engine:
 
     def _observe_spans(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
         """Own latency per microservice and host, of the spans that end in the step."""
-        kinds, fleet, interval = self._kinds, episode.topology.fleet, episode.interval
+        kinds, fleet, interval = episode.kinds, episode.topology.fleet, episode.interval
         shape = episode.ready.shape
         moments, quantiles = np.zeros((*shape, 4)), np.zeros((*shape, own.N_LEVELS))
         own.own_latency(
@@ -165,7 +164,7 @@ class Engine:
             flows.stations,
             episode.world,
             self.tails,
-            self._store_shape,
+            self.store_shape,
             flows.rates,
             flows.losses,
             flows.runs,
@@ -186,11 +185,15 @@ class Engine:
 
     def _observe_requests(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
         """E2E latency of each class, and how many requests end, fail and are slow."""
-        kinds, fleet, interval, world = self._kinds, episode.topology.fleet, episode.interval, episode.world
-        times, composed = compose.new_times(len(kinds.microservice)), compose.new_composed(len(kinds.root))
+        kinds, fleet, interval, world = episode.kinds, episode.topology.fleet, episode.interval, episode.world
+        times, composed = (
+            compose.new_times(len(kinds.microservice), len(kinds.child) - 1),
+            compose.new_composed(len(kinds.root)),
+        )
         rates, losses, runs, stations = flows.rates, flows.losses, flows.runs, flows.stations
-        compose.compose(kinds, fleet, stations, world, self._store_shape, rates, losses, runs, times)
+        compose.compose(kinds, fleet, stations, world, self.store_shape, rates, losses, runs, times)
         compose.end_to_end(kinds, world, times, composed)
+        episode.kinds = kinds._replace(groups=times.groups, second_ms2=times.second_ms2)
         n_kinds, n_classes = len(kinds.microservice), len(kinds.root)
         fails, answered, excess = np.zeros(n_kinds), np.zeros(n_kinds), np.zeros(n_kinds)
         compose.outcomes(kinds, fleet, stations, rates, flows.refused, fails, answered)

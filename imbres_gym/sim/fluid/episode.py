@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.fluid.fleet import Fleet, Rows
+from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.station import Stations
 from imbres_gym.sim.state import World
 
@@ -105,6 +106,7 @@ class FluidEpisode:
     measured: Topology  # at the last telemetry
     pair_share: Floats | None  # (P, H, H), likewise
     utilisation: Floats  # (H, 4) of the last step, at most 1
+    kinds: Kinds  # with the groups of bursts of the last step
     expected: Stations | None  # how containers fared in the last step
     next_id: int
     now_s: float

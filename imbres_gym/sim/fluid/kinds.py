@@ -25,11 +25,11 @@ class Kinds(NamedTuple):
     microservice: Ints
     burst_ms: Floats  # mean demand of one burst inside the span [core-ms]
     bursts: Floats  # expected number of bursts: stages in which no call is made do not interrupt
-    groups: Floats  # of them, those that start in another period than the one before: see `_groups`
+    groups: Floats  # periods in which they begin: 1 at first, what `compose.clump` found in an episode
     background_ms: Floats  # mean demand after the answer
     shape: Ints  # place of its Gamma shape in `shapes`
     shapes: Floats
-    second_ms2: Floats  # what it adds to the variance of a period's demand [core-ms^2]
+    second_ms2: Floats  # what it adds to the variance of a period's demand [core-ms^2]; likewise
     untraced_ms: Floats  # expected time of calls that count as its own latency
     untraced_wakes: Floats  # how often it waits for them
     stage: Ints  # (K + 1,)
@@ -99,11 +99,7 @@ def compile_kinds(scenario: Scenario) -> Kinds:
     inside = np.array([o.cpu_ms * app.span_share for o in operations])
     background = np.array([o.cpu_ms * (1.0 - app.span_share) for o in operations])
     burst = inside / bursts
-    durations = _durations(app, stages, inside)
-    times = _burst_times(app, stages, durations)
-    second = np.array(
-        [_second_moment(inside[k], background[k], shape[k], times[k], effects.period_ms) for k in range(count)]
-    )
+    second = (inside + background) ** 2 + (inside**2 / bursts + background**2) / shape
     untraced = [[_untraced_ms(app, stage) for stage in of_kind] for of_kind in stages]
     flat = [stage for of_kind in stages for stage in of_kind]
     children = [child for stage in flat for child in stage]
@@ -120,7 +116,7 @@ def compile_kinds(scenario: Scenario) -> Kinds:
         microservice=microservice,
         burst_ms=burst,
         bursts=bursts,
-        groups=np.array([_groups(of_kind, effects.period_ms) for of_kind in times]),
+        groups=np.ones(count),
         background_ms=background,
         shape=np.searchsorted(shapes, shape),
         shapes=shapes,
@@ -157,48 +153,6 @@ def _prod(factors: Iterable[float]) -> float:
     for factor in factors:
         product *= factor
     return product
-
-
-def _durations(app: Application, stages: list[list[list[tuple[int, Call]]]], inside: Floats) -> Floats:
-    """Time of each kind without any wait [ms]."""
-    durations = np.zeros(len(stages))
-    for kind in range(len(stages) - 1, -1, -1):
-        durations[kind] = inside[kind] + sum(_stage_ms(app, stage, durations) for stage in stages[kind])
-    return durations
-
-
-def _stage_ms(app: Application, stage: list[tuple[int, Call]], durations: Floats) -> float:
-    """Expected time of a stage without any wait: of its longest call."""
-    return max(
-        call.repeat * call.probability * (durations[kind] + app.hop_ms if kind >= 0 else _store_ms(app, call))
-        for kind, call in stage
-    )
-
-
-def _burst_times(app: Application, stages: list[list[list[tuple[int, Call]]]], durations: Floats) -> list[Floats]:
-    """When the bursts of each kind begin, without any wait [ms]."""
-    return [np.cumsum([0.0, *(_stage_ms(app, stage, durations) for stage in of_kind)]) for of_kind in stages]
-
-
-def _groups(times: Floats, period_ms: float) -> float:
-    """Expected number of CFS periods in which the bursts of a call begin, without any wait.
-
-    Bursts in one period share its quota: they lose to it as one burst of their size would, not each as much.
-    """
-    return 1.0 + float(np.minimum(1.0, np.diff(times) / period_ms).sum())
-
-
-def _second_moment(inside: float, background: float, shape: float, times: Floats, period_ms: float) -> float:
-    """What one call adds to the variance of a period's demand, over its rate and the period [core-ms^2].
-
-    Bursts of one call that are close in time fall into the same period: two lumps a time t apart do with the chance
-    1 - t / period.
-    """
-    work = np.full(len(times), inside / len(times))
-    own_variance = float(np.sum(work**2) + background**2) / shape
-    work[-1] += background
-    together = np.maximum(0.0, 1.0 - np.abs(times[:, None] - times[None, :]) / period_ms)
-    return float(work @ together @ work) + own_variance
 
 
 def _edges(stages: list[list[tuple[int, Call]]]) -> dict[int, float]:

@@ -5,24 +5,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.surfaces import LEVELS
-
-Floats = NDArray[np.float64]
-
-
-def between_levels(tail: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
-    """Places in `LEVELS` around chances of being exceeded, and weights: linear in log; nothing is lost at chance 1."""
-    logs = -np.log(LEVELS)
-    place = np.interp(-np.log(tail), logs, np.arange(len(LEVELS)))
-    low = np.minimum(place.astype(np.int64), len(LEVELS) - 2)
-    part = place - low
-    common = tail > LEVELS[0]
-    share = np.where(common, (1.0 - tail) / (1.0 - LEVELS[0]), 1.0)
-    return low, low + 1, (1.0 - part) * share, part * share
 
 
 @inlined

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.kinds import Kinds
-from imbres_gym.sim.fluid.levels import between_levels, tail_at
+from imbres_gym.sim.fluid.levels import tail_at
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEVELS, MEAN_INTERRUPTED, MEAN_LOST
 
 N_LEVELS = len(LEVELS)
@@ -25,27 +24,34 @@ MEAN, VARIANCE, CALLS, EXCESS = range(4)
 
 
 class Tails(NamedTuple):
-    """Where the largest loss of a call lies in the table: the chance of one is that of all over their number."""
+    """Quantiles of a standard normal variate, and room for the places in the table of one kind (levels,)."""
 
-    low: NDArray[np.int64]  # (K, levels)
-    low_weight: NDArray[np.float64]
-    high_weight: NDArray[np.float64]
-    normal: NDArray[np.float64]  # (levels,) quantiles of a standard normal variate
+    normal: NDArray[np.float64]
     log_levels: NDArray[np.float64]
+    low: NDArray[np.int64]
+    part: NDArray[np.float64]
 
 
-def make_tails(kinds: Kinds) -> Tails:
-    """The places for the kinds of an application."""
+def make_tails() -> Tails:
+    """For the levels of the surfaces."""
     from scipy.special import ndtri
 
-    parts = [between_levels(LEVELS / groups) for groups in kinds.groups]
-    return Tails(
-        low=np.stack([part[0] for part in parts]),
-        low_weight=np.stack([part[2] for part in parts]),
-        high_weight=np.stack([part[3] for part in parts]),
-        normal=ndtri(1.0 - LEVELS),
-        log_levels=np.log(LEVELS),
-    )
+    return Tails(ndtri(1.0 - LEVELS), np.log(LEVELS), np.zeros(N_LEVELS, np.int64), np.zeros(N_LEVELS))
+
+
+@inlined
+def place_largest(groups, tails):
+    """Where the largest of the losses of a call lies: the chance that one exceeds it is that of all over their number."""
+    shift = math.log(groups)
+    for j in range(N_LEVELS):
+        log_tail = tails.log_levels[j] - shift
+        low = j
+        while low < N_LEVELS - 2 and tails.log_levels[low + 1] >= log_tail:
+            low += 1
+        low = min(low, N_LEVELS - 2)
+        gap = tails.log_levels[low + 1] - tails.log_levels[low]
+        tails.low[j] = low
+        tails.part[j] = min(max((log_tail - tails.log_levels[low]) / gap, 0.0), 1.0)
 
 
 @kernel
@@ -59,6 +65,7 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
     quantiles[:] = 0.0
     for k in range(len(kinds.microservice)):
         m, n = kinds.microservice[k], kinds.bursts[k]
+        place_largest(kinds.groups[k], tails)
         shift = fleet.begin[m] - fleet.kind_begin[k]
         following = fleet.kind_begin[k]
         while following < fleet.kind_begin[k + 1]:
@@ -89,8 +96,8 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
             usually, deviation = base - delays * world.delay_ms, math.sqrt(narrow)
             log_delays = math.log(delays) if delays > 0.0 else -math.inf
             for j in range(N_LEVELS):
-                low = FIRST + tails.low[k, j]
-                jump = tails.low_weight[k, j] * row[low] + tails.high_weight[k, j] * row[low + 1]
+                low = FIRST + tails.low[j]
+                jump = row[low] + tails.part[j] * (row[low + 1] - row[low])
                 usual = tails.normal[j] * deviation
                 # Both kinds of jumps are rare: a quantile sees the larger one.
                 delay = max(0.0, world.delay_ms * (log_delays - tails.log_levels[j]))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from imbres_gym.application import Application
 from imbres_gym.scenario import Hosts, Scenario
 from imbres_gym.sim.effects import Effects
-from imbres_gym.sim.fluid import own, station
+from imbres_gym.sim.fluid import compose, own, station
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.fleet import Fleet
 from imbres_gym.sim.fluid.kinds import compile_kinds
@@ -19,6 +19,12 @@ from imbres_gym.sim.workload import ConstantWorkload
 from imbres_gym.sim.world import build_world, sensitivities
 
 Floats = NDArray[np.float64]
+
+PASSES = 2
+"""The first finds how far apart the bursts of a call are; calls to other microservices count as their messages only."""
+
+MINUTE_S = 60.0
+"""How long a load lasts: beyond the quota, work piles up."""
 
 
 def own_latency(
@@ -58,26 +64,29 @@ def own_latency(
     )
     share = kinds.class_share @ kinds.visits * mine
     rates = (share[mine] / share.sum())[:, None] * load_rps[None, :]
-    stations = station.new_stations(count)
-    station.gather(kinds, fleet, rates.ravel(), stations)
-    speed, nothing = np.ones(count), np.zeros(count)
-    station.settle(engine.limits, engine.tables, fleet, np.ones(count), world.stretch, speed, 60.0, nothing, stations)
-    losses, runs = np.zeros((rates.size, WIDTH), np.float32), np.zeros(rates.size, np.int64)
-    station.look_up(kinds, engine.limits, engine.tables, fleet, stations, rates.ravel(), losses, runs)
-    moments = np.zeros((len(has), count, 4))
-    quantiles = np.zeros((len(has), count, own.N_LEVELS))
+    flat = rates.ravel()
+    for _ in range(PASSES):
+        stations = station.new_stations(count)
+        station.gather(kinds, fleet, flat, stations)
+        station.settle(
+            engine.limits,
+            engine.tables,
+            fleet,
+            np.ones(count),
+            world.stretch,
+            np.ones(count),
+            MINUTE_S,
+            np.zeros(count),
+            stations,
+        )
+        losses, runs = np.zeros((flat.size, WIDTH), np.float32), np.zeros(flat.size, np.int64)
+        station.look_up(kinds, engine.limits, engine.tables, fleet, stations, flat, losses, runs)
+        times = compose.new_times(len(mine), len(kinds.child) - 1)
+        compose.compose(kinds, fleet, stations, world, engine.store_shape, flat, losses, runs, times)
+        kinds = kinds._replace(groups=times.groups, second_ms2=times.second_ms2)
+    moments, quantiles = np.zeros((len(has), count, 4)), np.zeros((len(has), count, own.N_LEVELS))
     own.own_latency(
-        kinds,
-        fleet,
-        stations,
-        world,
-        engine.tails,
-        effects.store_shape,
-        rates.ravel(),
-        losses,
-        runs,
-        moments,
-        quantiles,
+        kinds, fleet, stations, world, engine.tails, engine.store_shape, flat, losses, runs, moments, quantiles
     )
     # Work that piles up in a minute of overload delays what comes in the middle of it.
     late = 0.5 * stations.extra_to
