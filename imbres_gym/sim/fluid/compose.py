@@ -46,7 +46,7 @@ class Times(NamedTuple):
     step: Floats  # (K,) distance of the nodes; 0 where nothing is lost
     wide: Floats  # (K, NODES) chances
     network: Floats  # (K,) by how much messages to it take longer, at sensitivity 1
-    lasts: Floats  # (stages,) expected time of each stage
+    apart: Floats  # (stages,) chance that a stage ends in another period than it begins in
     groups: Floats  # (K,) as in `Kinds`, with the waits of this step
     second_ms2: Floats
     scratch: Floats  # (6, NODES + 2)
@@ -60,7 +60,7 @@ def new_times(n_kinds: int, n_stages: int) -> Times:
         step=np.zeros(n_kinds),
         wide=np.zeros((n_kinds, NODES)),
         network=np.zeros(n_kinds),
-        lasts=np.zeros(n_stages),
+        apart=np.zeros(n_stages),
         groups=np.zeros(n_kinds),
         second_ms2=np.zeros(n_kinds),
         scratch=np.zeros((6, NODES + 2)),
@@ -105,12 +105,11 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
             delay(mine, busy, world.delay_ms / step)
             delay(mine, preempted, world.delay_ms / step)
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
-            lasts = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
-            times.lasts[s] = lasts
+            again = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
+            times.apart[s] = again
             if step > 0.0:
                 convolve(mine, stage, other)
                 # The burst after the stage loses to the quota anew if it is in another period than the one before.
-                again = min(1.0, lasts / kinds.period_ms)
                 for j in range(NODES):
                     called[j] = again * own[j]
                 called[0] += 1.0 - again
@@ -171,7 +170,7 @@ def made(kinds, s):
 def clump(kinds, k, times):
     """Which bursts of kind k fall into one period, as in `kinds`, but with the waits of this step."""
     first, end = kinds.stage[k], kinds.stage[k + 1]
-    period, bursts = kinds.period_ms, end - first + 1
+    bursts = end - first + 1
     work = kinds.bursts[k] * kinds.burst_ms[k] / bursts
     shape = kinds.shapes[kinds.shape[k]]
     second = (bursts * work * work + kinds.background_ms[k] ** 2) / shape
@@ -181,13 +180,13 @@ def clump(kinds, k, times):
         second += mine * mine
         apart = 0.0
         for j in range(i + 1, bursts):
-            apart += times.lasts[first + j - 1]
+            apart += times.apart[first + j - 1]
             if j == i + 1:
-                groups += min(1.0, apart / period)
-            if apart >= period:
+                groups += apart
+            if apart >= 1.0:
                 break
             other = work + (kinds.background_ms[k] if j == bursts - 1 else 0.0)
-            second += 2.0 * mine * other * (1.0 - apart / period)
+            second += 2.0 * mine * other * (1.0 - apart)
     times.groups[k], times.second_ms2[k] = groups, second
 
 
@@ -261,9 +260,9 @@ def spread_evenly(chance, low, high, out, density):
 
 @inlined
 def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
-    """The longest call of stage s of kind k: its wide part in `stage`; returns the expected time of the stage.
+    """The longest call of stage s of kind k: its wide part in `stage`; the narrow one is added to that of kind k.
 
-    The narrow part is added to the times of kind k.
+    Returns the chance that the stage ends in another period than it begins in: its time over the period, at most 1.
     """
     mean, variance = 0.0, 0.0
     for child in range(kinds.child[s], kinds.child[s + 1]):
@@ -279,11 +278,12 @@ def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
             mean, variance = larger(mean, variance, here, spread)
     times.mean[k] += mean
     times.variance[k] += variance
-    lasts = mean
-    if step > 0.0:
-        for j in range(NODES):
-            lasts += stage[j] * j * step
-    return lasts
+    if step <= 0.0:
+        return min(1.0, mean / kinds.period_ms)
+    again = 0.0
+    for j in range(NODES):
+        again += stage[j] * min(1.0, (mean + j * step) / kinds.period_ms)
+    return again
 
 
 @inlined
