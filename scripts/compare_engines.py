@@ -30,7 +30,6 @@ from imbres_gym.policy import load_object  # noqa: E402
 from imbres_gym.scenario import Scenario, load_scenario  # noqa: E402
 from imbres_gym.sim.events import EventCluster  # noqa: E402
 from imbres_gym.sim.fluid.cluster import FluidCluster  # noqa: E402
-from imbres_gym.telemetry import Telemetry  # noqa: E402
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +65,8 @@ class Agreement:
         own_p95: (cells,) of its p95.
         e2e_mean, e2e_p95: (C,) error of the E2E latency of each request class.
         cpu: (cells,) error of the CPU use.
-        e2e_ms: (C,) p95 of the event engine.
+        own_noise, e2e_noise: (cells,), (C,) error of the standard deviation from one control interval to the next, of
+            the mean own latency and of the E2E p95.
     """
 
     case: Case
@@ -77,7 +77,8 @@ class Agreement:
     e2e_mean: list[float]
     e2e_p95: list[float]
     cpu: list[float]
-    e2e_ms: list[float]
+    own_noise: list[float]
+    e2e_noise: list[float]
 
 
 def make_plan(scenario: Scenario, kind: str) -> Plan:
@@ -108,12 +109,62 @@ def with_rate(scenario: Scenario, rps: float) -> Scenario:
     return load_scenario(scenario, workload={"kind": "constant", "rps": rps}, initial_replicas=start)
 
 
-def measure(cluster: EventCluster | FluidCluster, plan: Plan, seconds: float) -> Telemetry:
-    """Telemetry of one long interval under a plan, after the cluster has settled."""
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one engine showed of a case, over all its control intervals (M, H, C, N as in `Telemetry`).
+
+    Attributes:
+        samples, own, own_p95, cpu: (M, H) spans, mean and p95 of the own latency, CPU use.
+        own_noise: (M, H) standard deviation of the own mean from interval to interval.
+        requests, e2e_mean, e2e_p95, e2e_noise: (C,) likewise, the noise that of the p95.
+        ids, arrivals: (N,) containers and the calls that reached them.
+    """
+
+    samples: NDArray[np.int64]
+    own: Floats
+    own_p95: Floats
+    own_noise: Floats
+    cpu: Floats
+    requests: NDArray[np.int64]
+    e2e_mean: Floats
+    e2e_p95: Floats
+    e2e_noise: Floats
+    ids: NDArray[np.int64]
+    arrivals: Floats
+
+
+def settle(cluster: EventCluster | FluidCluster, plan: Plan) -> None:
+    """Start an episode under a plan, and let it settle."""
     cluster.reset(SEED)
     cluster.apply(plan)
     cluster.advance(SETTLE_S)
-    return cluster.advance(seconds)
+
+
+def watch(cluster: EventCluster | FluidCluster, plan: Plan, seconds: float) -> Seen:
+    """Measure a settled cluster in control intervals."""
+    settle(cluster, plan)
+    interval_s = cluster.info.control_interval_s
+    measured = [cluster.advance(interval_s) for _ in range(round(seconds / interval_s))]
+    samples = np.array([t.samples for t in measured])
+    weight = samples / np.maximum(samples.sum(axis=0), 1)
+
+    def over_time(name: str) -> Floats:
+        return np.asarray((weight * [getattr(t, name) for t in measured]).sum(axis=0))
+
+    latencies = [np.concatenate([t.latencies_ms[c] for t in measured]) for c in range(len(cluster.info.classes))]
+    return Seen(
+        samples=samples.sum(axis=0),
+        own=over_time("own_latency_ms"),
+        own_p95=over_time("own_p95_ms"),
+        own_noise=np.std([t.own_latency_ms for t in measured], axis=0),
+        cpu=np.mean([t.cpu_utilisation for t in measured], axis=0),
+        requests=np.sum([t.requests for t in measured], axis=0),
+        e2e_mean=np.array([values.mean() if values.size else 0.0 for values in latencies]),
+        e2e_p95=np.array([np.percentile(values, 95.0) if values.size else 0.0 for values in latencies]),
+        e2e_noise=np.std([t.e2e_ms[:, 2] for t in measured], axis=0),
+        ids=measured[-1].container_id,
+        arrivals=np.sum([t.container_rps for t in measured], axis=0) * interval_s,
+    )
 
 
 def compare(case: Case) -> Agreement:
@@ -122,33 +173,31 @@ def compare(case: Case) -> Agreement:
     plan = make_plan(scenario, case.plan)
     rate = scenario.workload.rate(0.0)
     fluid = FluidCluster(with_rate(scenario, rate))
-    measure(fluid, plan, 5.0)
+    settle(fluid, plan)
     rps = case.load * rate / float(fluid.expected()[2].max())
     setting = with_rate(scenario, rps)
     fluid = FluidCluster(setting)
-    ours = measure(fluid, plan, case.measured_s)
-    true = measure(EventCluster(setting), plan, case.measured_s)
+    ours, true = watch(fluid, plan, case.measured_s), watch(EventCluster(setting), plan, case.measured_s)
     ids, calls, _ = fluid.expected()
-    arrived = true.container_rps[np.searchsorted(true.container_id, ids)] * case.measured_s
+    arrived = true.arrivals[np.searchsorted(true.ids, ids)]
     expected = calls * case.measured_s
     beyond = float(np.mean((arrived - expected) ** 2 - expected)) / float(np.mean(expected)) ** 2
-    cells = true.samples > 50
-    enough = true.requests > 100
-    error = ours.e2e_ms / np.maximum(true.e2e_ms, 1e-9) - 1.0
+    cells, classes = true.samples > 50, true.requests > 100
 
-    def of_cells(name: str) -> list[float]:
-        return list((getattr(ours, name)[cells] / np.maximum(getattr(true, name)[cells], 1e-9) - 1.0).tolist())
+    def error(name: str, where: NDArray[np.bool_]) -> list[float]:
+        return list((getattr(ours, name)[where] / np.maximum(getattr(true, name)[where], 1e-9) - 1.0).tolist())
 
     return Agreement(
         case=case,
         rps=rps,
         load=float(np.sqrt(max(0.0, beyond))),
-        own=of_cells("own_latency_ms"),
-        own_p95=of_cells("own_p95_ms"),
-        e2e_mean=list(error[enough, 0].tolist()),
-        e2e_p95=list(error[enough, 2].tolist()),
-        cpu=of_cells("cpu_utilisation"),
-        e2e_ms=list(true.e2e_ms[enough, 2].tolist()),
+        own=error("own", cells),
+        own_p95=error("own_p95", cells),
+        e2e_mean=error("e2e_mean", classes),
+        e2e_p95=error("e2e_p95", classes),
+        cpu=error("cpu", cells),
+        own_noise=error("own_noise", cells),
+        e2e_noise=error("e2e_noise", classes),
     )
 
 
@@ -161,9 +210,10 @@ def quartiles(values: list[float]) -> str:
 
 def table(results: list[Agreement]) -> str:
     """One row for each case, and one for each load over all; in brackets the median of the absolute errors."""
-    names = ("own", "own_p95", "e2e_mean", "e2e_p95", "cpu")
-    lines = ["| scenario | plan | load | rps | load of containers | own mean | own p95 | E2E mean | E2E p95 | CPU |"]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    names = ("own", "own_p95", "e2e_mean", "e2e_p95", "cpu", "own_noise", "e2e_noise")
+    head = "own mean | own p95 | E2E mean | E2E p95 | CPU | noise of own mean | noise of E2E p95"
+    lines = [f"| scenario | plan | load | requests/s | load of containers | {head} |"]
+    lines.append("|---|---|" + "---:|" * 10)
     for r in results:
         cells = " | ".join(quartiles(getattr(r, name)) for name in names)
         case = f"{r.case.scenario} | {r.case.plan} | {r.case.load:.0%}"

@@ -141,7 +141,8 @@ def test_overload_piles_up_and_is_done_later() -> None:
     # The surfaces hold up to 97 % of the quota; what is beyond piles up: 23 % of 5 s in each interval. The chance of
     # what comes in an interval adds some 10 % of it.
     assert mean_ms[3] - mean_ms[0] == pytest.approx(3 * 1150.0, rel=0.15)
-    assert np.all(np.diff(mean_ms[4:7]) < 0.0) and mean_ms[-1] < 100.0
+    # With 20 % it falls by 0.77 s every second: from 4.6 s to 0.75 s, 2.7 s in the mean; then all is done.
+    assert mean_ms[4] == pytest.approx(2700.0, rel=0.25) and np.all(mean_ms[6:] < 100.0)
     assert all(t.container_cpu[0] > 0.9 for t in seen[:4]) and seen[-1].container_cpu[0] < 0.4
     arrived = sum(t.workload_rps[0] * 5.0 for t in seen)
     ended = sum(int(t.requests[0]) for t in seen)

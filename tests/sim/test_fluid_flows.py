@@ -61,7 +61,7 @@ def both(lives: list[int], plan: ConnectionPlan) -> tuple[Routing, Fleet, Rows, 
     weight = np.where(ready > 0, np.array([1.0, 3.0]), 0.0)
     total = weight.sum(axis=1, keepdims=True)
     proportions = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0.0)
-    fleet = muster(slots, MICROSERVICES, KINDS, np.arange(4))
+    fleet = muster(slots, (MICROSERVICES, HOSTS), KINDS, np.arange(4))
     each = np.divide(proportions, ready, out=np.zeros_like(weight), where=ready > 0)
     pool_weight = each[fleet.microservice, fleet.host]
     return build_routing(slots, PAIRS, proportions, ready, plan), fleet, connect(fleet, PAIRS, plan), pool_weight

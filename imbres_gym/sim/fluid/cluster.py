@@ -235,7 +235,7 @@ class FluidCluster:
         self, slots: NDArray[np.void], proportions: NDArray[np.float64], ready: NDArray[np.int64], plan: Plan
     ) -> Topology:
         kinds, effects = self._kinds, self._scenario.effects
-        fleet = muster(slots, len(self._info.microservices), kinds.members, kinds.of_microservice)
+        fleet = muster(slots, ready.shape, kinds.members, kinds.of_microservice)
         rows = connect(fleet, self._info.pairs, plan.connections or FULL_CONNECTION)
         weight = np.divide(proportions, ready, out=np.zeros_like(proportions), where=ready > 0)
         connections, degree = open_connections(fleet, rows, self._up, self._down)

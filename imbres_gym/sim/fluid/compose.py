@@ -21,21 +21,17 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.histogram import NODES, convolve, delay, larger, parallel, rescale, spread_evenly
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
 Floats = NDArray[np.float64]
 
-NODES = 64
 N_LEVELS = len(LEVELS)
 RAREST = N_LEVELS - 1
 """The last tabulated quantile: how far a histogram must reach."""
 
-BINS = 256
-"""Of the E2E latency of a class."""
 FAR = 5.0
 """Of a mean delay: how far the delays of a call reach."""
-BEYOND = 1e-4
-"""Chance that a latency may be beyond the last of them."""
 
 
 class Times(NamedTuple):
@@ -147,17 +143,6 @@ def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
 
 
 @inlined
-def delay(values, chance, mean):
-    """Add an exponential delay of a mean [steps], here geometric, that happens with a chance."""
-    stays = mean / (1.0 + mean)
-    late = 0.0
-    for j in range(NODES):
-        late = values[j] + stays * late
-        values[j] += chance * ((1.0 - stays) * late - values[j])
-    values[NODES - 1] += chance * stays * late
-
-
-@inlined
 def made(kinds, s):
     """Chance that a call of stage s is made, so that a burst follows."""
     nothing = 1.0
@@ -199,7 +184,8 @@ def reach(kinds, k, fleet, stations, rates, losses, runs, times):
         i, container = following, shift + following
         following += runs[i]
         if rates[i] > 0.0:
-            square = max(square, losses[i, RAREST] + stations.extra_to[container])
+            late = max(stations.extra_from[container], stations.extra_to[container])
+            square = max(square, losses[i, RAREST] + late)
     square *= square * kinds.groups[k]
     for s in range(kinds.stage[k], kinds.stage[k + 1]):
         most = 0.0
@@ -224,7 +210,8 @@ def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out, de
         if rates[i] <= 0.0:
             continue
         share = rates[i] * runs[i] / total
-        begin, grows = stations.extra_from[container], stations.extra_to[container] - stations.extra_from[container]
+        one, other = stations.extra_from[container], stations.extra_to[container]
+        begin, grows = min(one, other), abs(one - other)
         low, tail = begin / step, 1.0
         for j in range(N_LEVELS + 1):
             level = LEVELS[j] if j < N_LEVELS else 0.0
@@ -235,27 +222,6 @@ def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out, de
     for j in range(NODES):
         slope += density[j]
         out[j] += slope
-
-
-@inlined
-def spread_evenly(chance, low, high, out, density):
-    """Add a chance, evenly spread from `low` to `high` [steps]: at the ends to nodes, in between as a density."""
-    last = NODES - 1.0
-    low, high = min(low, last), min(high, last)
-    first, end = int(low + 0.5), int(high + 0.5)
-    if end <= first + 1 or high - low < 2.0:
-        # A short piece: its middle, shared by the two nodes around it.
-        middle = 0.5 * (low + high)
-        node = min(int(middle), NODES - 2)
-        out[node] += chance * (1.0 - (middle - node))
-        out[node + 1] += chance * (middle - node)
-        return
-    # A long one: nodes first + 1 to end - 1 get an even share, the rest goes to both ends.
-    each = chance / (high - low)
-    out[first] += each * (first + 0.5 - low)
-    out[end] += each * (high - end + 0.5)
-    density[first + 1] += each
-    density[end] -= each
 
 
 @inlined
@@ -313,171 +279,6 @@ def one_call(kinds, k, child, world, store_shape, times, step, called, other):
             called[j] *= probability
         called[0] += 1.0 - probability
     return mean, variance
-
-
-@inlined
-def convolve(values, by, scratch):
-    """Distribution of the sum; what would be beyond the last node is put there."""
-    scratch[:] = 0.0
-    total = 0.0
-    for i in range(NODES):
-        weight = values[i]
-        total += weight
-        if weight > 1e-12:
-            for j in range(NODES - i):
-                scratch[i + j] += weight * by[j]
-    inside = 0.0
-    for i in range(NODES):
-        values[i] = scratch[i]
-        inside += scratch[i]
-    values[NODES - 1] += max(0.0, total - inside)
-
-
-@inlined
-def rescale(values, ratio, out):
-    """The same distribution on nodes that are wider apart: each chance is shared by the two nodes around it."""
-    out[:] = 0.0
-    for j in range(NODES):
-        place = j * ratio
-        node = min(int(place), NODES - 2)
-        part = min(1.0, place - node)
-        out[node] += values[j] * (1.0 - part)
-        out[node + 1] += values[j] * part
-
-
-@inlined
-def parallel(one, one_lead, other, other_lead):
-    """Distribution of the larger of two, in `one`; each is less by its lead [steps]."""
-    distribution(one, one_lead)
-    distribution(other, other_lead)
-    before = 0.0
-    for j in range(NODES):
-        now = one[j] * other[j]
-        one[j] = now - before
-        before = now
-    one[NODES - 1] += max(0.0, 1.0 - before)
-
-
-@inlined
-def distribution(values, lead):
-    """Chances become the distribution function, moved down by a lead [steps]."""
-    for j in range(1, NODES):
-        values[j] += values[j - 1]
-    if lead > 0.0:
-        shift = int(min(lead, NODES))
-        part = min(1.0, lead - shift)
-        for j in range(NODES):
-            low = values[j + shift] if j + shift < NODES else 1.0
-            high = values[j + shift + 1] if j + shift + 1 < NODES else 1.0
-            values[j] = low + part * (high - low)
-
-
-@inlined
-def larger(mean, variance, other_mean, other_variance):
-    """Mean and variance of the larger of two normal variates (Clark 1961)."""
-    spread = math.sqrt(variance + other_variance)
-    if spread <= 1e-9:
-        return max(mean, other_mean), 0.0
-    x = (mean - other_mean) / spread
-    density = math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-    chance = 0.5 * math.erfc(-x / math.sqrt(2.0))
-    first = mean * chance + other_mean * (1.0 - chance) + spread * density
-    second = (mean**2 + variance) * chance + (other_mean**2 + other_variance) * (1.0 - chance)
-    second += (mean + other_mean) * spread * density
-    return first, max(0.0, second - first * first)
-
-
-class Composed(NamedTuple):
-    """E2E latency of each class as a histogram: `chance[c, b]` from `origin[c] + b * width[c]` on [ms]."""
-
-    origin: Floats  # (C,)
-    width: Floats
-    chance: Floats  # (C, BINS)
-    scratch: Floats  # (2, BINS)
-
-
-def new_composed(n_classes: int) -> Composed:
-    """Room for the latencies of the classes."""
-    return Composed(np.zeros(n_classes), np.zeros(n_classes), np.zeros((n_classes, BINS)), np.zeros((2, BINS)))
-
-
-@kernel
-def end_to_end(kinds, world, times, composed):
-    """E2E latency of each class: the time of its root, and the messages from and to the end user."""
-    density, even = composed.scratch[0], composed.scratch[1]
-    for c in range(len(kinds.root)):
-        k = kinds.root[c]
-        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[k]] * times.network[k])
-        mean, variance, step = times.mean[k] + hop, times.variance[k] + 0.5 * hop * hop, times.step[k]
-        wide, chance = times.wide[k], composed.chance[c]
-        last, tail = NODES - 1, wide[NODES - 1]
-        while last > 0 and tail < BEYOND:
-            last -= 1
-            tail += wide[last]
-        deviation = math.sqrt(variance)
-        origin = max(0.0, mean - 4.0 * deviation)
-        width = max(mean + 5.0 * deviation + (last + 1.0) * step - origin, 1e-6) / BINS
-        composed.origin[c], composed.width[c] = origin, width
-        support = bell(mean, variance, origin, width, density)
-        chance[:] = 0.0
-        for b in range(support):
-            chance[b] += wide[0] * density[b]
-        if last == 0:
-            continue
-        box = max(1, int(step / width + 0.5))
-        smooth(density, box, even)
-        support = min(BINS, support + box)
-        for j in range(1, NODES):
-            start = int(max(0.0, (min(j, last) - 0.5) * step / width + 0.5))
-            for b in range(min(support, BINS - start)):
-                chance[start + b] += wide[j] * even[b]
-
-
-@inlined
-def bell(mean, variance, origin, width, density):
-    """Chances of a Gamma variate in bins (Wilson and Hilferty 1931); returns how many bins matter."""
-    density[:] = 0.0
-    if variance <= 1e-12 * mean * mean or mean <= 0.0:
-        density[min(BINS - 1, int((mean - origin) / width))] = 1.0
-        return min(BINS, int((mean - origin) / width) + 1)
-    shape = mean * mean / variance
-    before = 0.0
-    for b in range(BINS):
-        x = (origin + (b + 1) * width) / mean
-        z = (x ** (1.0 / 3.0) - 1.0 + 1.0 / (9.0 * shape)) * 3.0 * math.sqrt(shape)
-        now = 0.5 * math.erfc(-z / math.sqrt(2.0))
-        density[b] = now - before
-        before = now
-        if now > 1.0 - 1e-6:
-            density[b] += 1.0 - now
-            return b + 1
-    density[BINS - 1] += 1.0 - before
-    return BINS
-
-
-@inlined
-def smooth(density, box, out):
-    """Running mean over the `box` bins before and with each."""
-    total = 0.0
-    for b in range(BINS):
-        total += density[b]
-        if b >= box:
-            total -= density[b - box]
-        out[b] = max(0.0, total) / box
-
-
-@inlined
-def moments(composed, c):
-    """Mean and variance of the composed latency of class c."""
-    total, first, second = 0.0, 0.0, 0.0
-    for b in range(BINS):
-        x = b + 0.5
-        total += composed.chance[c, b]
-        first += composed.chance[c, b] * x
-        second += composed.chance[c, b] * x * x
-    first /= total
-    spread = composed.width[c] ** 2 * (second / total - first * first)
-    return composed.origin[c] + composed.width[c] * first, spread
 
 
 @kernel

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.compose import moments
+from imbres_gym.sim.fluid.end_to_end import moments
 from imbres_gym.sim.fluid.levels import at_level
 from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION
@@ -93,26 +93,25 @@ def scatter(expected, low, high, streams, counts, noise):
 
 @kernel
 def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
-    """Mean and p95 (M, H) of the own latencies that so many spans show; cells without spans stay as they are.
+    """Mean and p95 (cells,) of the own latencies that so many spans show; 0 without spans.
 
-    `scale` (M, H) is the factor on the composed quantiles that the p95 has by chance.
+    `scale` (cells,) is the factor on the composed quantiles that the p95 has by chance.
     """
-    for m in range(mean.shape[0]):
-        for h in range(mean.shape[1]):
-            scale[m, h] = 1.0
-            count = samples[m, h]
-            if count == 0 or moments[m, h, CALLS] <= 0.0:
-                continue
-            variance = moments[m, h, VARIANCE]
-            inflation = max(1.0, moments[m, h, EXCESS] / variance) if variance > 0.0 else 1.0
-            few = min(1.0, math.sqrt(inflation / count))
-            one, other = normal(streams, DELAYS), normal(streams, DELAYS)
-            true = moments[m, h, MEAN]
-            mean[m, h] = max(0.1 * true, true + math.sqrt(max(variance, 0.0)) * few * one)
-            shift = math.sqrt(0.95 / 0.05) * few * (0.7 * one + 0.7 * other)
-            p95[m, h] = at_level(quantiles[m, h], 0.05 * math.exp(-min(max(shift, -2.0), 2.0)))
-            if quantiles[m, h, P95] > 0.0:
-                scale[m, h] = p95[m, h] / quantiles[m, h, P95]
+    for cell in range(len(samples)):
+        scale[cell] = 1.0
+        count = samples[cell]
+        if count == 0 or moments[cell, CALLS] <= 0.0:
+            continue
+        variance = moments[cell, VARIANCE]
+        inflation = max(1.0, moments[cell, EXCESS] / variance) if variance > 0.0 else 1.0
+        few = min(1.0, math.sqrt(inflation / count))
+        one, other = normal(streams, DELAYS), normal(streams, DELAYS)
+        true = moments[cell, MEAN]
+        mean[cell] = max(0.1 * true, true + math.sqrt(max(variance, 0.0)) * few * one)
+        shift = math.sqrt(0.95 / 0.05) * few * (one + other) * math.sqrt(0.5)
+        p95[cell] = at_level(quantiles[cell], 0.05 * math.exp(-min(max(shift, -2.0), 2.0)))
+        if quantiles[cell, P95] > 0.0:
+            scale[cell] = max(p95[cell] / quantiles[cell, P95], 1e-3)
 
 
 @kernel

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.scenario import Scenario
-from imbres_gym.sim.fluid import compose, draw, flow, own, station
+from imbres_gym.sim.fluid import compose, draw, end_to_end, flow, own, station
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.surfaces import WIDTH, Surfaces, load_surfaces
@@ -156,8 +156,8 @@ class Engine:
     def _observe_spans(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
         """Own latency per microservice and host, of the spans that end in the step."""
         kinds, fleet, interval = episode.kinds, episode.topology.fleet, episode.interval
-        shape = episode.ready.shape
-        moments, quantiles = np.zeros((*shape, 4)), np.zeros((*shape, own.N_LEVELS))
+        cells, shape = len(fleet.cell_place), episode.ready.shape
+        moments, quantiles = np.zeros((cells, 4)), np.zeros((cells, own.N_LEVELS))
         own.own_latency(
             kinds,
             fleet,
@@ -172,27 +172,27 @@ class Engine:
             quantiles,
         )
         ended = arrived * np.minimum(flows.stations.passed, 1.0)
-        flat = fleet.microservice * shape[1] + fleet.host
-        samples = np.rint(np.bincount(flat, ended, shape[0] * shape[1])).astype(np.int64).reshape(shape)
-        mean, p95, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        samples = np.rint(np.bincount(fleet.cell, ended, cells)).astype(np.int64)
+        mean, p95, scale = np.zeros(cells), np.zeros(cells), np.zeros(cells)
         draw.measured_own(moments, quantiles, samples, episode.streams, mean, p95, scale)
         of_microservice = np.zeros(shape[0])
-        own.over_hosts(samples.astype(np.float64), quantiles, of_microservice, scale)
-        interval.samples += samples
-        interval.mean += samples * mean
-        interval.p95 += samples * p95
-        interval.microservice_p95 += samples.sum(axis=1) * of_microservice
+        own.over_hosts(fleet, samples.astype(np.float64), quantiles, of_microservice, scale)
+        calls = np.bincount(fleet.cell_place // shape[1], samples, shape[0])
+        interval.samples.ravel()[fleet.cell_place] += samples
+        interval.mean.ravel()[fleet.cell_place] += samples * mean
+        interval.p95.ravel()[fleet.cell_place] += samples * p95
+        interval.microservice_p95 += calls * of_microservice
 
     def _observe_requests(self, episode: FluidEpisode, flows: Flows, arrived: Floats) -> None:
         """E2E latency of each class, and how many requests end, fail and are slow."""
         kinds, fleet, interval, world = episode.kinds, episode.topology.fleet, episode.interval, episode.world
         times, composed = (
             compose.new_times(len(kinds.microservice), len(kinds.child) - 1),
-            compose.new_composed(len(kinds.root)),
+            end_to_end.new_composed(len(kinds.root)),
         )
         rates, losses, runs, stations = flows.rates, flows.losses, flows.runs, flows.stations
         compose.compose(kinds, fleet, stations, world, self.store_shape, rates, losses, runs, times)
-        compose.end_to_end(kinds, world, times, composed)
+        end_to_end.end_to_end(kinds, world, times, composed)
         episode.kinds = kinds._replace(groups=times.groups, second_ms2=times.second_ms2)
         n_kinds, n_classes = len(kinds.microservice), len(kinds.root)
         fails, answered, excess = np.zeros(n_kinds), np.zeros(n_kinds), np.zeros(n_kinds)
@@ -201,7 +201,7 @@ class Engine:
         draw.class_inflation(kinds, fleet, rates, losses, runs, composed, excess, inflation)
         every, failed = np.rint(arrived * answered[kinds.root]), fails[kinds.root]
         draw.failures(episode.streams, every, failed)
-        bridge, upto = np.zeros(draw.BRIDGE_POINTS), np.zeros(compose.BINS + 1)
+        bridge, upto = np.zeros(draw.BRIDGE_POINTS), np.zeros(end_to_end.BINS + 1)
         for c in range(n_classes):
             ended, bad = int(every[c]), int(failed[c])
             values = np.zeros(ended - bad)

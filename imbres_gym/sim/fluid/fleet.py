@@ -25,6 +25,9 @@ class Fleet(NamedTuple):
     microservice: Ints
     host: Ints
     place_of_id: Ints  # place of a container by its id, -1 where there is none
+    cell: Ints  # (n,) occupied pair of microservice and host: those of a microservice follow each other
+    cell_place: Ints  # (cells,) its place in an (M, H) array, flat
+    cell_begin: Ints  # (M + 1,) range of cells of each microservice
     kind_begin: Ints  # (K + 1,) a kind has one value per container of its microservice, in flat arrays
 
 
@@ -43,12 +46,12 @@ class Rows(NamedTuple):
     spread: Floats  # (rows,)
 
 
-def muster(slots: NDArray[np.void], n_microservices: int, members: Ints, of_microservice: Ints) -> Fleet:
+def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_microservice: Ints) -> Fleet:
     """The ready containers of a table of containers.
 
     Args:
         slots: records with id, life, microservice and host.
-        n_microservices: M.
+        shape: (M, H).
         members: kinds, microservice by microservice, see `imbres_gym.sim.fluid.kinds`.
         of_microservice: (M + 1,) range of each microservice in it.
     """
@@ -58,7 +61,10 @@ def muster(slots: NDArray[np.void], n_microservices: int, members: Ints, of_micr
     microservice = slots["microservice"][ready].astype(np.int64)
     place = np.full(int(slots["id"].max(initial=-1)) + 1, -1)
     place[ids] = np.arange(len(ids))
-    begin = np.searchsorted(microservice, np.arange(n_microservices + 1))
+    host = slots["host"][ready].astype(np.int64)
+    cell_place, cell = np.unique(microservice * shape[1] + host, return_inverse=True)
+    everyone = np.arange(shape[0] + 1)
+    begin = np.searchsorted(microservice, everyone)
     per_kind = np.zeros(len(members), np.int64)
     per_kind[members] = np.repeat(np.diff(begin), np.diff(of_microservice))
     return Fleet(
@@ -66,8 +72,11 @@ def muster(slots: NDArray[np.void], n_microservices: int, members: Ints, of_micr
         slot=ready,
         id=ids,
         microservice=microservice,
-        host=slots["host"][ready].astype(np.int64),
+        host=host,
         place_of_id=place,
+        cell=cell,
+        cell_place=cell_place,
+        cell_begin=np.searchsorted(cell_place, everyone * shape[1]),
         kind_begin=np.concatenate([[0], np.cumsum(per_kind)]),
     )
 

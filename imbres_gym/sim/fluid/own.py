@@ -1,4 +1,4 @@
-"""Own latency per microservice and host: mean, deviation and quantiles, in closed form from the surfaces, compiled."""
+"""Own latency per microservice and host (*cell*): moments and quantiles in closed form from the surfaces, compiled."""
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -41,7 +41,7 @@ def make_tails() -> Tails:
 
 @inlined
 def place_largest(groups, tails):
-    """Where the largest of the losses of a call lies: the chance that one exceeds it is that of all over their number."""
+    """Where the largest loss of a call lies: the chance of one is that of all over their number."""
     shift = math.log(groups)
     for j in range(N_LEVELS):
         log_tail = tails.log_levels[j] - shift
@@ -56,7 +56,7 @@ def place_largest(groups, tails):
 
 @kernel
 def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses, runs, moments, quantiles):
-    """Moments (M, H, 4) and quantiles (M, H, levels) of the own latency of the calls to each cell [ms].
+    """Moments (cells, 4) and quantiles (cells, levels) of the own latency of the calls to each cell [ms].
 
     The base (demand, preemption, calls that are not traced) has a narrow distribution; what a burst loses to the quota
     has a wide one, of which the largest of a call's bursts decides the tail.
@@ -87,7 +87,8 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
             variance = narrow + delays * waiting_variance(1.0, world.delay_ms)
             lost = kinds.groups[k] * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
             spread = kinds.groups[k] * row[DEVIATION] ** 2
-            cell = moments[m, h]
+            place = fleet.cell[container]
+            cell = moments[place]
             # Means first, then the variance around them: summed as second moments.
             cell[MEAN] += rate * (base + lost)
             cell[VARIANCE] += rate * (variance + spread + (base + lost) ** 2)
@@ -102,16 +103,15 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
                 # Both kinds of jumps are rare: a quantile sees the larger one.
                 delay = max(0.0, world.delay_ms * (log_delays - tails.log_levels[j]))
                 far = math.sqrt(jump * jump + delay * delay + usual * usual) if usual > 0.0 else jump + delay + usual
-                quantiles[m, h, j] += rate * max(0.0, usually + far)
-    for m in range(moments.shape[0]):
-        for h in range(moments.shape[1]):
-            calls = moments[m, h, CALLS]
-            if calls > 0.0:
-                moments[m, h, MEAN] /= calls
-                moments[m, h, VARIANCE] = moments[m, h, VARIANCE] / calls - moments[m, h, MEAN] ** 2
-                moments[m, h, EXCESS] /= calls
-                for j in range(N_LEVELS):
-                    quantiles[m, h, j] /= calls
+                quantiles[place, j] += rate * max(0.0, usually + far)
+    for place in range(len(moments)):
+        calls = moments[place, CALLS]
+        if calls > 0.0:
+            moments[place, MEAN] /= calls
+            moments[place, VARIANCE] = moments[place, VARIANCE] / calls - moments[place, MEAN] ** 2
+            moments[place, EXCESS] /= calls
+            for j in range(N_LEVELS):
+                quantiles[place, j] /= calls
 
 
 @inlined
@@ -121,30 +121,32 @@ def waiting_variance(chance, mean):
 
 
 @kernel
-def over_hosts(calls, quantiles, p95, scale):
-    """(M,) 95th percentile over all hosts: where the tails of the hosts, weighted by their calls, sum to 5 %.
+def over_hosts(fleet, calls, quantiles, p95, scale):
+    """95th percentile over all hosts: where the tails of the cells, weighted by their calls, sum to 5 %.
 
     Args:
-        calls: (M, H) weights.
-        quantiles: (M, H, levels).
+        fleet: says which cells a microservice has.
+        calls: (cells,) weights.
+        quantiles: (cells, levels).
         p95: (M,) is overwritten where there are calls.
-        scale: (M, H) factor on the quantiles.
+        scale: (cells,) factor on the quantiles.
     """
     for m in range(len(p95)):
+        first, end = fleet.cell_begin[m], fleet.cell_begin[m + 1]
         total, low, high = 0.0, math.inf, 0.0
-        for h in range(calls.shape[1]):
-            if calls[m, h] > 0.0:
-                total += calls[m, h]
-                value = quantiles[m, h, P95] * scale[m, h]
+        for place in range(first, end):
+            if calls[place] > 0.0:
+                total += calls[place]
+                value = quantiles[place, P95] * scale[place]
                 low, high = min(low, value), max(high, value)
         if total <= 0.0:
             continue
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
             tail = 0.0
-            for h in range(calls.shape[1]):
-                if calls[m, h] > 0.0:
-                    tail += calls[m, h] * tail_at(quantiles[m, h], middle / scale[m, h])
+            for place in range(first, end):
+                if calls[place] > 0.0:
+                    tail += calls[place] * tail_at(quantiles[place], middle / scale[place])
             if tail > 0.05 * total:
                 low = middle
             else:

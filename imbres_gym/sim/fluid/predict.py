@@ -60,6 +60,9 @@ def own_latency(
         microservice=np.full(count, m),
         host=np.arange(count),
         place_of_id=np.arange(count),
+        cell=np.arange(count),
+        cell_place=m * count + np.arange(count),
+        cell_begin=np.concatenate([[0], np.cumsum(has)]),
         kind_begin=np.concatenate([[0], np.cumsum(mine * count)]),
     )
     share = kinds.class_share @ kinds.visits * mine
@@ -84,10 +87,10 @@ def own_latency(
         times = compose.new_times(len(mine), len(kinds.child) - 1)
         compose.compose(kinds, fleet, stations, world, engine.store_shape, flat, losses, runs, times)
         kinds = kinds._replace(groups=times.groups, second_ms2=times.second_ms2)
-    moments, quantiles = np.zeros((len(has), count, 4)), np.zeros((len(has), count, own.N_LEVELS))
+    moments, quantiles = np.zeros((count, 4)), np.zeros((count, own.N_LEVELS))
     own.own_latency(
         kinds, fleet, stations, world, engine.tails, engine.store_shape, flat, losses, runs, moments, quantiles
     )
     # Work that piles up in a minute of overload delays what comes in the middle of it.
     late = 0.5 * stations.extra_to
-    return moments[m, :, own.MEAN] + late, quantiles[m, :, own.P95] + late
+    return moments[:, own.MEAN] + late, quantiles[:, own.P95] + late
