@@ -54,6 +54,7 @@ class Stations(NamedTuple):
     stretch: Floats  # factor on CPU demand: interference and connections
     slowness: Floats  # time of a burst over its demand: overloaded host, more bursts than cores
     excess: Floats  # work left over [core-s]
+    longest: Floats  # time that all who find a place need, and a period: no one loses more [ms]
     extra_from: Floats  # time that it delays calls [ms], at the start and at the end of the step
     extra_to: Floats
     refused: Floats  # share of the calls that is rejected
@@ -124,6 +125,7 @@ def pile_up(limits, m, i, capacity, most, seconds, before, stations):
     lost = max(0.0, after - room) if offered > 0.0 else 0.0
     after -= lost
     stations.excess[i] = after
+    stations.longest[i] = limits.places[m] * per_call / capacity * 1e3 + limits.period_ms
     stations.extra_from[i] = before / capacity * 1e3
     stations.extra_to[i] = after / capacity * 1e3
     stations.refused[i] = min(1.0, lost / offered) if offered > 0.0 else 0.0
@@ -175,7 +177,7 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses, runs):
             x, fx = position(tables.loads, stations.load[container])
             y = min(max((np.log2(lumps) - tables.log2_calls[0]) / step, 0.0), len(tables.log2_calls) - 1.001)
             c = int(y)
-            interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, losses[here])
+            interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, stations.longest[container], losses[here])
 
 
 @inlined
@@ -193,15 +195,15 @@ def alike(fleet, stations, rates, shift, one, other):
 
 
 @inlined
-def interpolate(table, a, fa, x, fx, c, fc, scale, out):
-    """One row of the table between its points, out of cube roots."""
+def interpolate(table, a, fa, x, fx, c, fc, scale, most, out):
+    """One row of the table between its points, out of cube roots; at most `most`."""
     w00, w01 = np.float32((1.0 - fx) * (1.0 - fc)), np.float32((1.0 - fx) * fc)
     w10, w11 = np.float32(fx * (1.0 - fc)), np.float32(fx * fc)
     low, high = table[a], table[a + 1]
-    wide, unit = np.float32(fa), np.float32(scale)
+    wide, unit, most = np.float32(fa), np.float32(scale), np.float32(most)
     for j in range(WIDTH):
         one = w00 * low[x, c, j] + w01 * low[x, c + 1, j] + w10 * low[x + 1, c, j] + w11 * low[x + 1, c + 1, j]
         two = w00 * high[x, c, j] + w01 * high[x, c + 1, j] + w10 * high[x + 1, c, j] + w11 * high[x + 1, c + 1, j]
         root = one + wide * (two - one)
-        out[j] = root * root * root * unit
-    out[WIDTH - 1] /= unit  # the inflation of the variance has no unit
+        loss = root * root * root
+        out[j] = min(loss * unit, most) if j < WIDTH - 1 else loss  # the inflation of the variance has no unit
