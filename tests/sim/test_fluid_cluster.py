@@ -157,7 +157,7 @@ def test_a_full_queue_rejects() -> None:
     t = cluster.advance(20.0)
     assert t.failed[0] / t.requests[0] == pytest.approx(0.5, abs=0.05)
     assert t.slow[0] >= t.failed[0]
-    assert t.e2e_ms[0, 2] < 5 * 10.0 + 100.0 + 50.0  # all five, a period, and a margin
+    assert t.e2e_ms[0, 0] < 2 * 5 * 10.0  # waiting for at most five, and being served with at most five
 
 
 def test_overload_upstream_holds_back_the_calls_downstream() -> None:
@@ -196,6 +196,14 @@ def test_a_light_load_takes_what_it_demands() -> None:
     t = cluster.advance(2000.0)
     assert t.e2e_ms[0, 0] == pytest.approx(17.0, rel=0.03)
     assert t.own_latency_ms[0, 0] == pytest.approx(10.0, rel=0.05)
+
+
+def test_a_single_core_shares_its_time() -> None:
+    """M/M/1 with processor sharing at 60 %: 10 ms of demand take 10 / (1 - 0.6) = 25 ms."""
+    app = application({"a": microservice(10.0, 1.0)}, call("a"))
+    cluster = FluidCluster(scenario(app, 60.0))
+    cluster.reset(1)
+    assert cluster.advance(1000.0).e2e_ms[0, 0] == pytest.approx(25.0, rel=0.03)
 
 
 def test_traces_and_balancers_of_single_calls_are_refused() -> None:

@@ -111,8 +111,11 @@ def settle(limits, tables, fleet, factor, stretch, speed, seconds, before, stati
         stations.load[i] = stations.offered[i] / quota
         stations.lumps[i] = limits.quota[m] * work / second if second > 0.0 else 1e3
         # More bursts than cores: Sakasegawa's approximation of the wait in M/M/c.
-        stations.slowness[i] = (1.0 + waiting / (limits.parallelism[m] * (1.0 - busy))) / speed[h]
+        slowness = 1.0 + waiting / (limits.parallelism[m] * (1.0 - busy))
+        stations.slowness[i] = min(slowness, limits.places[m]) / speed[h]
         pile_up(limits, m, i, min(quota, cores), most, seconds, before[i], stations)
+        if cores <= quota:  # threads that cannot spend the quota are never throttled
+            stations.longest[i] = 0.0
 
 
 @inlined
