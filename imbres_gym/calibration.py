@@ -167,7 +167,9 @@ def _fit_one(application: Application, name: str, points: Measurements) -> Fit:
 
     now = application.microservices[name].sensitivity.cpu
     ends = [
-        least_squares(residuals, (math.log(demand), factor * now), bounds=(low, high), loss="soft_l1", diff_step=1e-3)
+        least_squares(
+            residuals, (math.log(demand), factor * now), bounds=(low, high), loss="soft_l1", diff_step=[1e-3, 1e-3]
+        )
         for demand, factor in STARTS
     ]
     best = min(ends, key=lambda end: float(end.cost))

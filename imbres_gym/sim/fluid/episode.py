@@ -77,9 +77,11 @@ class Interval:
 def new_interval(n_microservices: int, n_hosts: int, n_classes: int) -> Interval:
     """An interval in which nothing has happened."""
     shape = (n_microservices, n_hosts)
-    counts = [np.zeros(n_classes, np.int64) for _ in range(4)]
     return Interval(
-        *counts,
+        arrived=np.zeros(n_classes, np.int64),
+        ended=np.zeros(n_classes, np.int64),
+        failed=np.zeros(n_classes, np.int64),
+        slow=np.zeros(n_classes, np.int64),
         latencies=[[] for _ in range(n_classes)],
         samples=np.zeros(shape, np.int64),
         mean=np.zeros(shape),

@@ -89,7 +89,7 @@ def connect(fleet: Fleet, pairs: tuple[tuple[int, int], ...], plan: ConnectionPl
     sizes = [0 if links is None else len(links) for links in planned]
     some = [links for links in planned if links is not None]
     empty = np.zeros(0, np.int64)
-    return _rows(
+    rows: Rows = _rows(
         fleet,
         np.concatenate([[0], np.cumsum(np.diff(fleet.begin)[up])]),
         up,
@@ -99,6 +99,7 @@ def connect(fleet: Fleet, pairs: tuple[tuple[int, int], ...], plan: ConnectionPl
         np.concatenate([empty, *(links.downstream for links in some)]),
         np.concatenate([empty.astype(np.float64), *(links.weight for links in some)]),
     )
+    return rows
 
 
 @allocating

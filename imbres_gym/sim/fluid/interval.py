@@ -99,7 +99,7 @@ def measure(
     )
     episode.measured_s = end_s
     episode.measured = topology
-    episode.interval = new_interval(*shape, len(info.classes))
+    episode.interval = new_interval(shape[0], shape[1], len(info.classes))
     slots["used"] = 0.0
     slots["arrivals"] = 0
     slots["life"][slots["life"] == GONE] = FREE

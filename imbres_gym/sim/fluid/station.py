@@ -63,7 +63,8 @@ class Stations(NamedTuple):
 
 def new_stations(count: int) -> Stations:
     """Idle containers."""
-    return Stations(*(np.zeros(count) for _ in Stations._fields[:-1]), np.ones(count))
+    idle = Stations._make(np.zeros(count) for _ in Stations._fields)
+    return idle._replace(passed=np.ones(count))
 
 
 @kernel
