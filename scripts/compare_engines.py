@@ -208,21 +208,32 @@ def quartiles(values: list[float]) -> str:
     return f"{np.median(values):+.0%} ({np.median(np.abs(values)):.0%})"
 
 
-def table(results: list[Agreement]) -> str:
-    """One row for each case, and one for each load over all; in brackets the median of the absolute errors."""
+def table(rows: list[tuple[str, list[Agreement]]]) -> str:
+    """One row for each group of cases: median error, in brackets the median of its size; worst is that of a case."""
     names = ("own", "own_p95", "e2e_mean", "e2e_p95", "cpu", "own_noise", "e2e_noise")
-    head = "own mean | own p95 | E2E mean | E2E p95 | CPU | noise of own mean | noise of E2E p95"
-    lines = [f"| scenario | plan | load | requests/s | load of containers | {head} |"]
-    lines.append("|---|---|" + "---:|" * 10)
-    for r in results:
-        cells = " | ".join(quartiles(getattr(r, name)) for name in names)
-        case = f"{r.case.scenario} | {r.case.plan} | {r.case.load:.0%}"
-        lines.append(f"| {case} | {r.rps:.0f} | {r.load:.1%} | {cells} |")
-    for load in sorted({r.case.load for r in results}):
-        some = [r for r in results if r.case.load == load]
+    head = "own mean | own p95 | E2E mean | E2E p95 | CPU | noise of own mean | noise of E2E p95 | worst E2E p95"
+    lines = [f"| cases | load of containers | {head} |", "|---|" + "---:|" * 9]
+    for label, some in rows:
         cells = " | ".join(quartiles([v for r in some for v in getattr(r, name)]) for name in names)
-        lines.append(f"| all | all | {load:.0%} | | {np.mean([r.load for r in some]):.1%} | {cells} |")
+        worst = max(float(np.median(np.abs(r.e2e_p95))) for r in some)
+        lines.append(f"| {label} | {np.mean([r.load for r in some]):.1%} | {cells} | {worst:.0%} |")
     return "\n".join(lines)
+
+
+def each(results: list[Agreement]) -> list[tuple[str, list[Agreement]]]:
+    """Every case a group of its own."""
+    return [(f"{r.case.scenario}, {r.case.plan}, {r.case.load:.0%} ({r.rps:.0f} requests/s)", [r]) for r in results]
+
+
+def summary(results: list[Agreement]) -> list[tuple[str, list[Agreement]]]:
+    """Cases by application and load, by plan, and all."""
+    groups: dict[str, list[Agreement]] = {}
+    for r in results:
+        groups.setdefault(f"{r.case.scenario.split('/')[0]}, {r.case.load:.0%}", []).append(r)
+    for plan in PLANS:
+        groups[plan] = [r for r in results if r.case.plan == plan]
+    groups["all"] = results
+    return [(label, some) for label, some in groups.items() if some]
 
 
 def play(task: EpisodeTask) -> dict[str, float]:
@@ -264,6 +275,7 @@ def main() -> None:
     parser.add_argument("--loads", nargs="*", type=float, default=LOADS)
     parser.add_argument("--seconds", type=float, default=MEASURED_S)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--every", action="store_true", help="a row for each case instead of a summary")
     parser.add_argument("--json", type=Path, help="where to keep all numbers")
     parser.add_argument("--agents", nargs="*", default=[], help="play these agents too, for --agent-seconds")
     parser.add_argument("--agent-seconds", type=float, default=600.0)
@@ -273,7 +285,8 @@ def main() -> None:
         results = list(pool.map(compare, cases))
         if given.json:
             given.json.write_text(json.dumps([asdict(result) for result in results]))
-        print(table(results))
+        if results:
+            print(table(each(results) if given.every else summary(results)))
         if given.agents:
             print(rank_agents(pool, given.scenarios, given.agents, given.agent_seconds))
 
