@@ -48,6 +48,10 @@ class Cluster(Protocol):
 
 def make_cluster(scenario: Scenario) -> Cluster:
     """The backend that the scenario's `engine` names."""
+    if scenario.engine == "fluid":
+        from imbres_gym.sim.fluid.cluster import FluidCluster
+
+        return FluidCluster(scenario)
     from imbres_gym.sim.events import EventCluster
 
     return EventCluster(scenario)

@@ -83,7 +83,7 @@ class Scenario(StrictModel):
     effects: Effects = Effects()
     trace_sampling: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of requests whose spans are recorded."""
-    engine: Literal["events"] = "events"
+    engine: Literal["events", "fluid"] = "events"
     seed: int = Field(default=0, ge=0)
     policies: DefaultPolicies = DefaultPolicies()
 

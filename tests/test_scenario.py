@@ -175,7 +175,7 @@ def test_a_user_s_application_and_traces_lie_relative_to_the_scenario(
         ({"duration": "7s"}, "duration: 7 must be a multiple of control_interval_s (5)"),
         ({"scaling_interval_s": 7}, "scaling_interval_s: 7 must be a multiple of control_interval_s (5)"),
         ({"duration": "3x"}, "duration: not a duration; write for example 90s, 30m or 1h (got '3x')"),
-        ({"engine": "event"}, "engine: Input should be 'events' (got 'event')"),
+        ({"engine": "event"}, "engine: Input should be 'events' or 'fluid' (got 'event')"),
         ({"effects": {"delay": 3}}, "effects.delay: unknown key; did you mean 'delay_ms'?"),
         ({"application": "social-netwrk"}, "application: there is no application 'social-netwrk'; did you mean"),
         ({"application": "mine.yaml"}, "mine.yaml: there is no such file"),

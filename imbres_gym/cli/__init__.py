@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from imbres_gym import __version__
+from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.oracle import oracle
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(run)
 app.command()(profile)
+app.command()(calibrate)
 app.command("list")(list_everything)
 app.command()(show)
 app.command()(oracle)

@@ -8,7 +8,7 @@ as fast as plain `njit`). Divisions follow NumPy, without a check for zero.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,15 @@ def entry(function: Callable[..., Any]) -> Any:
     Numba's cache only looks at the file of the function itself, and would keep what was inlined from a file that has
     changed since: its stamp is replaced by one of all `SOURCES`.
     """
-    dispatcher = njit(cache=True, **OPTIONS)(function)
+    return stamped(njit(cache=True, **OPTIONS)(function), [Path(__file__).parent / f"{name}.py" for name in SOURCES])
+
+
+def stamped(dispatcher: Any, files: Iterable[Path]) -> Any:
+    """A cached dispatcher of numba that is compiled anew if one of the source files has changed since."""
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache_file is not None:  # there is none where numba is switched off or finds no place to write to
-        cache_file._source_stamp = _stamp()
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.read_bytes())
+        cache_file._source_stamp = digest.hexdigest()
     return dispatcher
-
-
-def _stamp() -> str:
-    """A digest of the source code of the event loop."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()

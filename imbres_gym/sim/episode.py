@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imbres_gym.plan import Balancer, ConnectionPlan
 from imbres_gym.sim.clients import Directory
 from imbres_gym.sim.routing import Routing
-from imbres_gym.sim.state import State, World
+from imbres_gym.sim.state import DRAINING, GONE, NOW, State, World, grow
 
 
 @dataclass
@@ -38,3 +38,23 @@ class Episode:
     microservice_p95: NDArray[np.float64]
     e2e: NDArray[np.float64]  # (C, 4) last known
     links: NDArray[np.int64]  # open at the last telemetry
+
+    @property
+    def slots(self) -> NDArray[np.void]:
+        """Records of the containers."""
+        return self.state.slots
+
+    @property
+    def now_ms(self) -> float:
+        """Time since the start of the episode."""
+        return float(self.state.clock[NOW])
+
+    def more_slots(self) -> None:
+        """Make room for more containers."""
+        self.state = grow(self.state, "slots")
+
+
+def retire(episode: Episode) -> None:
+    """Removed containers that have answered everything leave their host."""
+    slots = episode.slots
+    slots["life"][(slots["life"] == DRAINING) & (slots["inflight"] == 0)] = GONE

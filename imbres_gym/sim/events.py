@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,13 @@ from numpy.typing import NDArray
 from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
-from imbres_gym.sim.balancing import new_balancing
+from imbres_gym.sim.balancing import forget_server, new_balancing
 from imbres_gym.sim.clients import NO_CLIENTS, carry_over_clients, connect
-from imbres_gym.sim.episode import Episode
+from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.episode import Episode, retire
+from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.interval import measure
-from imbres_gym.sim.lifecycle import Lifecycle, retire, wake
+from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.load_reports import refresh_weights, take_reports
 from imbres_gym.sim.program import compile_program
 from imbres_gym.sim.routing import build_routing, count_ready
@@ -42,7 +43,7 @@ class EventCluster:
         self._program = compile_program(scenario)
         self._info = cluster_info(scenario)
         self._sensitivity = sensitivities(scenario.application)
-        self._lifecycle = Lifecycle(scenario, self._info, self._program)
+        self._lifecycle = Lifecycle(self._info, scenario.hosts.memory_mb, self._equip)
         self._episode: Episode | None = None
 
     @property
@@ -102,28 +103,15 @@ class EventCluster:
         """
         episode = self._now
         if plan.proportions is not None:
-            proportions = np.asarray(plan.proportions, np.float64)
-            if proportions.shape != episode.proportions.shape or not np.all(proportions >= 0.0):
-                raise ValueError(f"proportions must be {episode.proportions.shape} and >= 0")
-            legal = np.where(episode.ready > 0, proportions, 0.0)
-            if not np.allclose(legal.sum(axis=1)[episode.ready.any(axis=1)], 1.0, atol=1e-6):
-                raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
-            episode.proportions = legal
+            episode.proportions = legal_proportions(plan.proportions, episode.ready)
         if plan.connections is not None:
             episode.plan = plan.connections
         if plan.balancer is not None:
             self._balance_by(Balancer(plan.balancer))
         if plan.placement is not None:
-            placement = np.asarray(plan.placement, np.int64)
-            if placement.shape != episode.placement.shape or np.any(placement < 0):
-                raise ValueError(f"placement must be {episode.placement.shape} and >= 0")
-            episode.placement = placement.copy()
+            episode.placement = legal_placement(plan.placement, episode.ready.shape)
         if plan.replicas is not None:
-            replicas = np.asarray(plan.replicas, np.int64)
-            low, high = self._info.min_replicas, self._info.max_replicas
-            if replicas.shape != episode.wanted.shape or np.any(replicas < low) or np.any(replicas > high):
-                raise ValueError(f"replicas must be {episode.wanted.size} counts between {low} and {high}")
-            episode.wanted = replicas.copy()
+            episode.wanted = legal_replicas(plan.replicas, self._info)
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
                 return
@@ -220,6 +208,25 @@ class EventCluster:
         if wake(episode, now_s * 1e3):
             self._topology_changed()
 
+    def _equip(self, episode: Episode, index: int, phase: float) -> None:
+        """Give a new container its quota, at a phase of its period, and its limits."""
+        program, effects = self._program, self._scenario.effects
+        slot = episode.slots[index]
+        microservice = int(slot["microservice"])
+        forget_server(episode.state.balancing, index)
+        slot["quota"] = (program.cores[microservice] - program.idle_cores[microservice]) * program.period_ms
+        slot["left"] = slot["quota"]
+        slot["period"] = program.period_ms
+        slot["wake_loss"] = effects.wake_loss_ms
+        slot["slack"] = effects.slack_ms
+        slot["cpus"] = effects.cpus
+        slot["period_end"] = episode.now_ms + phase * program.period_ms
+        slot["last"] = episode.now_ms
+        slot["factor"] = 1.0
+        slot["parallelism"] = program.parallelism[microservice]
+        slot["workers"] = program.workers[microservice]
+        slot["queue_limit"] = program.accept_queue[microservice]
+
     def _balance_by(self, balancer: Balancer) -> None:
         """Another balancer starts without memory; the one in force goes on."""
         episode = self._now
@@ -279,31 +286,3 @@ class EventCluster:
         slots["factor"] = (
             1.0 + effects.connection_cost * (episode.routing.per_slot / 500.0) ** effects.connection_exponent
         )
-
-
-def cluster_info(scenario: Scenario) -> ClusterInfo:
-    """What is fixed for an episode of a scenario."""
-    app = scenario.application
-    names = app.microservice_names
-    cores = np.array([app.cores_of(name) for name in names])
-    room = scenario.hosts.count * scenario.hosts.cores / float(cores.min())
-    start: dict[str, Any] = scenario.replicas_at_start()
-    return ClusterInfo(
-        microservices=names,
-        hosts=tuple(f"host-{h}" for h in range(scenario.hosts.count)),
-        classes=app.class_names,
-        pairs=app.pairs,
-        entries=app.entries,
-        cores=cores,
-        memory_mb=np.array([app.memory_of(name) for name in names]),
-        host_cores=scenario.hosts.cores,
-        sla_ms=scenario.sla_ms,
-        control_interval_s=scenario.control_interval_s,
-        scaling_interval_s=scenario.scaling_interval_s,
-        min_replicas=scenario.min_replicas,
-        max_replicas=scenario.max_replicas,
-        max_containers=int(min(len(names) * scenario.max_replicas, room)),
-        connections_per_container=scenario.connections_per_container,
-        startup_s=scenario.startup_s,
-        initial_replicas=np.array([start[name] for name in names], np.int64),
-    )

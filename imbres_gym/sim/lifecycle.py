@@ -2,127 +2,143 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.scenario import Scenario
-from imbres_gym.sim.balancing import forget_server
-from imbres_gym.sim.episode import Episode
-from imbres_gym.sim.program import Program
 from imbres_gym.sim.scheduling import place, removal_order
-from imbres_gym.sim.state import DRAINING, FREE, GONE, NOW, PENDING, READY, grow
+from imbres_gym.sim.state import DRAINING, FREE, GONE, PENDING, READY
 from imbres_gym.telemetry import ClusterInfo
 
 
+class Population(Protocol):
+    """Containers of an episode, whatever the engine: what `Lifecycle` reads and changes."""
+
+    wanted: NDArray[np.int64]
+    """(M,) replicas."""
+    placement: NDArray[np.int64]
+    """(M, H) wanted containers per host; a row of zeros leaves it to the scheduler."""
+    rng: np.random.Generator
+    """Breaks ties between hosts."""
+    next_id: int
+
+    @property
+    def slots(self) -> NDArray[np.void]:
+        """Records with the fields id, life, microservice, host, created and ready_at [ms]."""
+        ...
+
+    @property
+    def now_ms(self) -> float:
+        """Time since the start of the episode."""
+        ...
+
+    def more_slots(self) -> None:
+        """Make room for more containers; the new slots are free."""
+        ...
+
+
+P = TypeVar("P", bound=Population)
+
+
 @dataclass(frozen=True)
-class Lifecycle:
+class Lifecycle(Generic[P]):
     """Creates and removes containers of an episode as a ReplicaSet and the scheduler do.
 
     Attributes:
-        scenario: constants of containers and hosts.
         info: sizes and limits.
-        program: sizes and limits per microservice as the compiled engine has them.
+        host_memory_mb: memory of a host.
+        equip: fills in what the engine has of a new container besides; gets the population, the slot and the phase
+            of the container's CFS period [0-1).
     """
 
-    scenario: Scenario
     info: ClusterInfo
-    program: Program
+    host_memory_mb: float
+    equip: Callable[[P, int, float], None]
 
-    def reconcile(self, episode: Episode, startup_s: float) -> bool:
+    def reconcile(self, population: P, startup_s: float) -> bool:
         """Create or remove containers until there are as many as wanted, or no host has room.
 
         Returns:
             Whether one that may have taken requests was removed: calls must be routed anew.
         """
+        slots = population.slots
+        counted = (slots["life"] == READY) | (slots["life"] == PENDING)
+        there = np.bincount(slots["microservice"][counted], minlength=len(population.wanted))
         changed = False
-        for m, wanted in enumerate(episode.wanted):
-            slots = episode.state.slots
-            mine = np.flatnonzero(
-                (slots["microservice"] == m) & ((slots["life"] == READY) | (slots["life"] == PENDING))
-            )
-            for _ in range(int(wanted) - len(mine)):
-                if not self._create(episode, m, startup_s):
-                    break
-            surplus = len(mine) - int(wanted)
-            if surplus > 0:
-                order = removal_order(
-                    slots["life"][mine] == READY,
-                    slots["host"][mine].astype(np.int64),
-                    slots["created"][mine],
-                    slots["id"][mine],
-                    _placement_of(episode, m),
-                )
-                slots["life"][mine[order[:surplus]]] = DRAINING
+        for m in np.flatnonzero(there != population.wanted):
+            missing = int(population.wanted[m] - there[m])
+            if missing > 0:
+                self._create(population, int(m), missing, startup_s)
+            else:
+                _remove(population, int(m), -missing)
                 changed = True
         return changed
 
-    def _create(self, episode: Episode, microservice: int, startup_s: float) -> bool:
-        """Place and start one container; False if no host has room."""
-        info, program, effects = self.info, self.program, self.scenario.effects
-        slots = episode.state.slots
+    def _create(self, population: P, microservice: int, count: int, startup_s: float) -> None:
+        """Place and start up to `count` containers, as many as there is room for."""
+        info, slots = self.info, population.slots
         n_hosts = len(info.hosts)
         alive = (slots["life"] != FREE) & (slots["life"] != GONE)
         kinds, hosts = slots["microservice"][alive], slots["host"][alive]
-        capacity = (info.host_cores, self.scenario.hosts.memory_mb)
-        host = place(
-            np.bincount(hosts[kinds == microservice], minlength=n_hosts),
-            capacity[0] - np.bincount(hosts, info.cores[kinds], n_hosts),
-            capacity[1] - np.bincount(hosts, info.memory_mb[kinds], n_hosts),
-            (float(info.cores[microservice]), float(info.memory_mb[microservice])),
-            capacity,
-            episode.rng,
-            _placement_of(episode, microservice),
-        )
-        if host < 0:
-            return False
+        capacity = (info.host_cores, self.host_memory_mb)
+        need = (float(info.cores[microservice]), float(info.memory_mb[microservice]))
+        counts = np.bincount(hosts[kinds == microservice], minlength=n_hosts)
+        used_cores = np.bincount(hosts, info.cores[kinds], n_hosts)
+        used_mb = np.bincount(hosts, info.memory_mb[kinds], n_hosts)
+        placement = _placement_of(population, microservice)
         free = np.flatnonzero(slots["life"] == FREE)
-        if len(free) == 0:
-            free = np.array([len(slots)])
-            episode.state = grow(episode.state, "slots")
-            slots = episode.state.slots
-        slots[free[0]] = np.zeros((), slots.dtype)
-        slot = slots[free[0]]
-        forget_server(episode.state.balancing, int(free[0]))
-        now_ms = float(episode.state.clock[NOW])
-        slot["id"] = episode.next_id
-        slot["created"] = now_ms
-        slot["ready_at"] = now_ms + startup_s * 1e3
-        slot["quota"] = (program.cores[microservice] - program.idle_cores[microservice]) * program.period_ms
-        slot["left"] = slot["quota"]
-        slot["period"] = program.period_ms
-        slot["wake_loss"] = effects.wake_loss_ms
-        slot["slack"] = effects.slack_ms
-        slot["cpus"] = effects.cpus
-        slot["period_end"] = now_ms + episode.rng.random() * program.period_ms
-        slot["last"] = now_ms
-        slot["factor"] = 1.0
-        slot["parallelism"] = program.parallelism[microservice]
-        slot["life"] = PENDING
-        slot["microservice"] = microservice
-        slot["host"] = host
-        slot["workers"] = program.workers[microservice]
-        slot["queue_limit"] = program.accept_queue[microservice]
-        episode.next_id += 1
-        return True
+        while len(free) < count:
+            population.more_slots()
+            slots = population.slots
+            free = np.flatnonzero(slots["life"] == FREE)
+        for slot in free[:count]:
+            free_cores, free_mb = capacity[0] - used_cores, capacity[1] - used_mb
+            host = place(counts, free_cores, free_mb, need, capacity, population.rng, placement)
+            if host < 0:
+                return
+            record = slots[slot]
+            slots[slot] = np.zeros((), slots.dtype)
+            record["id"] = population.next_id
+            record["created"] = population.now_ms
+            record["ready_at"] = population.now_ms + startup_s * 1e3
+            record["life"] = PENDING
+            record["microservice"] = microservice
+            record["host"] = host
+            self.equip(population, int(slot), population.rng.random())
+            population.next_id += 1
+            counts[host] += 1
+            used_cores[host] += need[0]
+            used_mb[host] += need[1]
 
 
-def retire(episode: Episode) -> None:
-    """Removed containers that have answered everything leave their host."""
-    slots = episode.state.slots
-    slots["life"][(slots["life"] == DRAINING) & (slots["inflight"] == 0)] = GONE
+def _remove(population: Population, microservice: int, count: int) -> None:
+    """Let `count` containers of a microservice drain."""
+    slots = population.slots
+    mine = np.flatnonzero(
+        (slots["microservice"] == microservice) & ((slots["life"] == READY) | (slots["life"] == PENDING))
+    )
+    order = removal_order(
+        slots["life"][mine] == READY,
+        slots["host"][mine].astype(np.int64),
+        slots["created"][mine],
+        slots["id"][mine],
+        _placement_of(population, microservice),
+    )
+    slots["life"][mine[order[:count]]] = DRAINING
 
 
-def wake(episode: Episode, now_ms: float) -> bool:
+def wake(population: Population, now_ms: float) -> bool:
     """Containers whose start-up is over take requests; whether there were any."""
-    slots = episode.state.slots
+    slots = population.slots
     due = (slots["life"] == PENDING) & (slots["ready_at"] <= now_ms + 1e-6)
     slots["life"][due] = READY
     return bool(due.any())
 
 
-def _placement_of(episode: Episode, microservice: int) -> NDArray[np.int64] | None:
+def _placement_of(population: Population, microservice: int) -> NDArray[np.int64] | None:
     """(H,) containers wanted per host, None if that is left to the scheduler."""
-    wanted = episode.placement[microservice]
+    wanted = population.placement[microservice]
     return wanted if wanted.any() else None

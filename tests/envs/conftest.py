@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imbres_gym.cluster import make_cluster
+from imbres_gym.scenario import load_scenario
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
@@ -19,9 +20,12 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envs.base.make_cluster", FakeCluster)
 
 
-@pytest.fixture(params=["fake", "events"])
+@pytest.fixture(params=["fake", "events", "fluid"])
 def any_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, fake_engine: None) -> str:
     """For promises that hold whatever the engine is."""
-    if request.param == "events":
-        monkeypatch.setattr("envs.base.make_cluster", make_cluster)
+    if request.param != "fake":
+        engine = request.param
+        monkeypatch.setattr(
+            "envs.base.make_cluster", lambda scenario: make_cluster(load_scenario(scenario, engine=engine))
+        )
     return str(request.param)

@@ -1,0 +1,48 @@
+"""Parts of a plan as the engines take them: checked, and copied."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.telemetry import ClusterInfo
+
+
+def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M, H) load proportions, 0 where there is no ready container.
+
+    Raises:
+        ValueError: wrong shape, negative, or a row that does not sum to 1.
+    """
+    given = np.asarray(proportions, np.float64)
+    if given.shape != ready.shape or not np.all(given >= 0.0):
+        raise ValueError(f"proportions must be {ready.shape} and >= 0")
+    legal = np.where(ready > 0, given, 0.0)
+    if not np.allclose(legal.sum(axis=1)[ready.any(axis=1)], 1.0, atol=1e-6):
+        raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
+    return legal
+
+
+def legal_placement(placement: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """(M, H) wanted containers per host.
+
+    Raises:
+        ValueError: wrong shape or negative.
+    """
+    given = np.array(placement, np.int64)
+    if given.shape != shape or np.any(given < 0):
+        raise ValueError(f"placement must be {shape} and >= 0")
+    return given
+
+
+def legal_replicas(replicas: NDArray[np.int64], info: ClusterInfo) -> NDArray[np.int64]:
+    """(M,) wanted containers.
+
+    Raises:
+        ValueError: wrong shape, or outside the limits.
+    """
+    given = np.array(replicas, np.int64)
+    low, high, count = info.min_replicas, info.max_replicas, len(info.microservices)
+    if given.shape != (count,) or np.any(given < low) or np.any(given > high):
+        raise ValueError(f"replicas must be {count} counts between {low} and {high}")
+    return given

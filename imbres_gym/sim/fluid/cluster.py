@@ -1,0 +1,252 @@
+"""The fluid engine as a `Cluster`: flows and response surfaces in place of single requests (`docs/fluid-engine.md`)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.config import ConfigError
+from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
+from imbres_gym.scenario import Scenario
+from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.fluid.engine import Engine
+from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology, new_interval
+from imbres_gym.sim.fluid.fleet import connect, muster, open_connections
+from imbres_gym.sim.fluid.interval import measure
+from imbres_gym.sim.fluid.kinds import compile_kinds
+from imbres_gym.sim.info import cluster_info
+from imbres_gym.sim.lifecycle import Lifecycle, wake
+from imbres_gym.sim.random import seeded_streams
+from imbres_gym.sim.routing import count_ready
+from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
+from imbres_gym.sim.world import build_world, sensitivities
+from imbres_gym.telemetry import ClusterInfo, Telemetry
+
+TICK_S = 1.0
+"""Containers come and go at multiples of this time [s], as in the event engine."""
+
+STEP_S = 5.0
+"""Longest step, and resolution of the path of interference [s]."""
+
+
+REHEARSALS = 3
+"""Steps before an episode, from which only is kept how long calls wait: bursts of a call are further apart then."""
+
+
+class FluidCluster:
+    """A simulated microservice cluster in which load flows; for training and for clusters of thousands of hosts.
+
+    Deterministic: the same scenario, seed and plans give the same bits, in another process too.
+
+    Raises:
+        ConfigError: the scenario wants traces of single requests.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        if scenario.trace_sampling > 0.0:
+            raise ConfigError(
+                f"{scenario.name or 'scenario'}: trace_sampling: {scenario.trace_sampling:g}: the fluid engine has no "
+                "single requests to trace; use engine: events, or trace_sampling: 0"
+            )
+        self._scenario = scenario
+        self._info = cluster_info(scenario)
+        self._kinds = compile_kinds(scenario)
+        self._sensitivity = sensitivities(scenario.application)
+        self._lifecycle = Lifecycle(self._info, scenario.hosts.memory_mb, _nothing_more)
+        self._engine = Engine(scenario, self._info, self._kinds)
+        self._up = np.array([up for up, _ in self._info.pairs], np.int64)
+        self._down = np.array([down for _, down in self._info.pairs], np.int64)
+        self._episode: FluidEpisode | None = None
+
+    @property
+    def info(self) -> ClusterInfo:
+        """What is fixed for an episode."""
+        return self._info
+
+    @property
+    def _now(self) -> FluidEpisode:
+        if self._episode is None:
+            raise RuntimeError("the cluster has no episode yet; call reset first")
+        return self._episode
+
+    def reset(self, seed: int) -> Telemetry:
+        """Start an episode at time 0; the telemetry is that of one control interval under balanced load."""
+        scenario, info = self._scenario, self._info
+        n_microservices, n_hosts, n_classes = len(info.microservices), len(info.hosts), len(info.classes)
+        # As in the event engine, so that both see the same interference and placement.
+        placement_seed, interference_seed, kernel_seed = np.random.SeedSequence(seed).spawn(3)
+        steps = int(scenario.duration / STEP_S) + 2
+        path = scenario.interference.path(n_hosts, steps, STEP_S, np.random.default_rng(interference_seed))
+        shape = (n_microservices, n_hosts)
+        slots = np.zeros(64, SLOT)
+        nobody = self._topology(slots, np.zeros(shape), np.zeros(shape, np.int64), Plan(connections=FULL_CONNECTION))
+        self._episode = FluidEpisode(
+            slots=slots,
+            streams=seeded_streams(int(kernel_seed.generate_state(1, np.uint64)[0])),
+            rng=np.random.default_rng(placement_seed),
+            interference=path,
+            world=build_world(scenario.effects, self._sensitivity, path[0]),
+            wanted=info.initial_replicas.copy(),
+            proportions=np.zeros(shape),
+            ready=np.zeros(shape, np.int64),
+            plan=FULL_CONNECTION,
+            placement=np.zeros(shape, np.int64),
+            topology=nobody,
+            measured=nobody,
+            pair_share=None,
+            utilisation=path[0].copy(),
+            kinds=self._kinds,
+            expected=None,
+            next_id=0,
+            now_s=0.0,
+            measured_s=0.0,
+            interval=new_interval(n_microservices, n_hosts, n_classes),
+            latency=np.zeros((3, *shape)),
+            microservice_p95=np.zeros(n_microservices),
+            e2e=np.zeros((n_classes, 4)),
+        )
+        self._lifecycle.reconcile(self._now, startup_s=0.0)
+        wake(self._now, 0.0)
+        self._topology_changed()
+        self._now.measured = self._now.topology
+        for _ in range(REHEARSALS):
+            rehearsal = self._now.clone()
+            self._engine.step(rehearsal, scenario.control_interval_s)
+            self._now.kinds = rehearsal.kinds
+        return self.advance(scenario.control_interval_s)
+
+    def apply(self, plan: Plan) -> None:
+        """Put a plan in force at once, in the order that `imbres_gym.cluster.Cluster` says.
+
+        Raises:
+            ValueError: a part has the wrong shape or an illegal value.
+            ConfigError: the plan names a balancer that picks the container of each single call.
+        """
+        episode = self._now
+        if plan.balancer is not None and Balancer(plan.balancer) is not Balancer.WEIGHTED:
+            raise ConfigError(
+                f"balancer: {Balancer(plan.balancer).value!r} picks the container of each single call, which the fluid "
+                "engine does not have; use engine: events"
+            )
+        if plan.proportions is not None:
+            episode.proportions = legal_proportions(plan.proportions, episode.ready)
+        if plan.connections is not None:
+            episode.plan = plan.connections
+        if plan.placement is not None:
+            episode.placement = legal_placement(plan.placement, episode.ready.shape)
+        if plan.replicas is not None:
+            episode.wanted = legal_replicas(plan.replicas, self._info)
+            if self._lifecycle.reconcile(episode, self._scenario.startup_s):
+                self._topology_changed()
+                return
+        self._route()
+
+    def advance(self, seconds: float) -> Telemetry:
+        """Simulate `seconds` more and measure them.
+
+        Raises:
+            ValueError: not a positive time.
+        """
+        if seconds <= 0.0:
+            raise ValueError(f"cannot advance by {seconds} s")
+        episode = self._now
+        end_s = episode.measured_s + seconds
+        while episode.now_s < end_s - 1e-9:
+            self._live()
+            until_s = min(end_s, self._next_stop())
+            self._engine.step(episode, until_s - episode.now_s)
+            episode.now_s = until_s
+        episode.now_s = end_s
+        return measure(episode, self._info, self._engine.idle_cores, self._up, self._down)
+
+    def snapshot(self) -> object:
+        """A copy of the whole state; it can be pickled."""
+        return self._now.clone()
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a snapshot of this scenario."""
+        if not isinstance(snapshot, FluidEpisode):
+            raise TypeError(f"not a snapshot of a fluid cluster: {type(snapshot).__name__}")
+        self._episode = snapshot.clone()
+
+    def clone(self) -> FluidCluster:
+        """A cluster of its own in the same state, for a look ahead; costs little more than a step."""
+        other = object.__new__(FluidCluster)
+        other.__dict__.update(self.__dict__)
+        other._episode = self._now.clone()
+        return other
+
+    def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """What the last step expected of each ready container, before chance.
+
+        Returns:
+            (n,) ids, (n,) calls/s, (n,) CPU demand as a share of the quota.
+        """
+        stations = self._now.expected
+        if stations is None:
+            raise RuntimeError("no step yet")
+        return self._now.topology.fleet.id, stations.calls, stations.load
+
+    def close(self) -> None:
+        """Forget the episode."""
+        self._episode = None
+
+    def _next_stop(self) -> float:
+        """When the world changes next: interference does, or a container is ready."""
+        episode = self._now
+        stop_s = (math.floor(episode.now_s / STEP_S + 1e-9) + 1.0) * STEP_S
+        pending = episode.slots["ready_at"][episode.slots["life"] == PENDING]
+        if len(pending):
+            tick = math.ceil(float(pending.min()) * 1e-3 / TICK_S - 1e-9) * TICK_S
+            if tick > episode.now_s + 1e-9:
+                stop_s = min(stop_s, tick)
+        return stop_s
+
+    def _live(self) -> None:
+        """Bring the life of containers up to date."""
+        episode = self._now
+        life = episode.slots["life"]
+        alive = np.count_nonzero((life == READY) | (life == PENDING))
+        if alive != episode.wanted.sum() and self._lifecycle.reconcile(episode, self._scenario.startup_s):
+            self._topology_changed()
+        life[(life == DRAINING) & (episode.slots["excess"] <= 0.0)] = GONE
+        if wake(episode, episode.now_ms):
+            self._topology_changed()
+
+    def _topology_changed(self) -> None:
+        """Carry the load proportions over to the containers that are ready now, and route anew."""
+        episode = self._now
+        ready = count_ready(episode.slots, episode.ready.shape)
+        if episode.ready.any():
+            episode.proportions = carry_over(episode.proportions, episode.ready, ready)
+        else:
+            episode.proportions = balanced_proportions(ready)
+        episode.ready = ready
+        self._route()
+
+    def _route(self) -> None:
+        episode = self._now
+        plan = Plan(connections=episode.plan)
+        episode.topology = self._topology(episode.slots, episode.proportions, episode.ready, plan)
+
+    def _topology(
+        self, slots: NDArray[np.void], proportions: NDArray[np.float64], ready: NDArray[np.int64], plan: Plan
+    ) -> Topology:
+        kinds, effects = self._kinds, self._scenario.effects
+        fleet = muster(slots, ready.shape, kinds.members, kinds.of_microservice)
+        rows = connect(fleet, self._info.pairs, plan.connections or FULL_CONNECTION)
+        weight = np.divide(proportions, ready, out=np.zeros_like(proportions), where=ready > 0)
+        connections, degree = open_connections(fleet, rows, self._up, self._down)
+        return Topology(
+            fleet=fleet,
+            rows=rows,
+            pool_weight=weight[fleet.microservice, fleet.host],
+            connections=connections,
+            factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
+        )
+
+
+def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:
+    """A container of the fluid engine has nothing besides what every container has."""

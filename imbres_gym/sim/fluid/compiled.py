@@ -1,0 +1,25 @@
+"""How the fluid engine is compiled: numba with its cache, stamped with all sources that end up in a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from imbres_gym.sim.compiled import OPTIONS, stamped
+
+HERE = Path(__file__).parent
+MODULES = ("compose", "draw", "end_to_end", "fleet", "flow", "histogram", "levels", "own", "station")
+SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py")
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A compiled function that Python calls; it allocates nothing, so that references need not be counted."""
+    return stamped(njit(cache=True, **OPTIONS)(function), SOURCES)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """A compiled function that Python calls and that makes arrays."""
+    return stamped(njit(cache=True, error_model="numpy")(function), SOURCES)

@@ -1,0 +1,183 @@
+"""From expectations to what is measured: counts of arrivals, and latencies of finite samples, compiled.
+
+Arrivals are Poisson. The calls that follow from them are as many as the trees say, spread over containers at random.
+A percentile of R requests is that of the composed distribution at a level that is off by a Brownian bridge of variance
+1 / R, times the inflation of the variance by calls that wait for the same quota (see `imbres_gym.sim.fluid.surfaces`).
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.sim.compiled import inlined
+from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.end_to_end import moments
+from imbres_gym.sim.fluid.levels import at_level
+from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
+from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION
+from imbres_gym.sim.random import ARRIVALS, DELAYS, ROUTING, normal, uniform
+
+EXACT_COUNT = 20.0
+"""Counts of a smaller mean are drawn exactly, larger ones from the normal distribution."""
+
+WAVES = 8
+"""Terms of the Brownian bridge; what is left out has a standard deviation of 0.11 of that at the middle."""
+
+FEW = 32
+"""So few requests are drawn one by one."""
+
+
+BRIDGE_POINTS = 128
+
+
+def bridge_waves(samples: int = BRIDGE_POINTS) -> NDArray[np.float64]:
+    """(WAVES, n) terms of the Karhunen-Loeve expansion of a Brownian bridge at the middles of n strata."""
+    u = (np.arange(samples) + 0.5) / samples
+    j = np.arange(1, WAVES + 1)[:, None] * np.pi
+    return np.asarray(math.sqrt(2.0) * np.sin(j * u) / j)
+
+
+@inlined
+def poisson(streams, stream, mean):
+    """A Poisson count."""
+    if mean > EXACT_COUNT:
+        return np.int64(max(0.0, np.rint(mean + math.sqrt(mean) * normal(streams, stream))))
+    limit, product, count = math.exp(-mean), uniform(streams, stream), 0
+    while product > limit:
+        product *= uniform(streams, stream)
+        count += 1
+    return count
+
+
+@kernel
+def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, of_container, expected, noise):
+    """Arrivals of each class (C,) and at each ready container (n,) in a step, and what is expected of these (n,)."""
+    expected[:] = 0.0
+    for c in range(len(class_rps)):
+        of_class[c] = poisson(streams, ARRIVALS, class_rps[c] * seconds)
+    for k in range(len(kinds.microservice)):
+        wanted, arrived = 0.0, 0.0
+        for c in range(len(class_rps)):
+            wanted += class_rps[c] * seconds * kinds.visits[c, k]
+            arrived += of_class[c] * kinds.visits[c, k]
+        factor = seconds * (arrived / wanted if wanted > 0.0 else 0.0)
+        container = fleet.begin[kinds.microservice[k]]
+        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+            expected[container] += rates[i] * factor
+            container += 1
+    for m in range(len(fleet.begin) - 1):
+        low, high = fleet.begin[m], fleet.begin[m + 1]
+        scatter(expected, low, high, streams, of_container, noise)
+
+
+@inlined
+def scatter(expected, low, high, streams, counts, noise):
+    """Multinomial counts of the containers `low:high`: what one gets by chance, the others lack."""
+    total, drift = 0.0, 0.0
+    for i in range(low, high):
+        total += expected[i]
+    if total <= EXACT_COUNT * (high - low):
+        for i in range(low, high):
+            counts[i] = poisson(streams, ROUTING, expected[i])
+        return
+    for i in range(low, high):
+        noise[i] = math.sqrt(expected[i]) * normal(streams, ROUTING)
+        drift += noise[i]
+    for i in range(low, high):
+        counts[i] = max(0.0, np.rint(expected[i] + noise[i] - drift * expected[i] / total))
+
+
+@kernel
+def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
+    """Mean and p95 (cells,) of the own latencies that so many spans show; 0 without spans.
+
+    `scale` (cells,) is the factor on the composed quantiles that the p95 has by chance.
+    """
+    for cell in range(len(samples)):
+        scale[cell] = 1.0
+        count = samples[cell]
+        if count == 0 or moments[cell, CALLS] <= 0.0:
+            continue
+        variance = moments[cell, VARIANCE]
+        inflation = max(1.0, moments[cell, EXCESS] / variance) if variance > 0.0 else 1.0
+        few = min(1.0, math.sqrt(inflation / count))
+        one, other = normal(streams, DELAYS), normal(streams, DELAYS)
+        true = moments[cell, MEAN]
+        mean[cell] = max(0.1 * true, true + math.sqrt(max(variance, 0.0)) * few * one)
+        shift = math.sqrt(0.95 / 0.05) * few * (one + other) * math.sqrt(0.5)
+        p95[cell] = at_level(quantiles[cell], 0.05 * math.exp(-min(max(shift, -2.0), 2.0)))
+        if quantiles[cell, P95] > 0.0:
+            scale[cell] = max(p95[cell] / quantiles[cell, P95], 1e-3)
+
+
+@kernel
+def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, latencies):
+    """Sorted latencies of as many requests of class c as there is room for in `latencies`.
+
+    `bridge` (BRIDGE_POINTS,) and `upto` (BINS + 1,) are overwritten.
+    """
+    chance, width, count = composed.chance[c], composed.width[c], len(latencies)
+    bins, n = len(chance), waves.shape[1]
+    size = math.sqrt(inflation / count) if count >= FEW else 0.0
+    bridge[:] = 0.0
+    for j in range(WAVES):
+        weight = size * normal(streams, DELAYS)
+        for i in range(n):
+            bridge[i] += weight * waves[j, i]
+    upto[0] = 0.0
+    for b in range(bins):
+        upto[b + 1] = upto[b] + chance[b]
+    total = upto[bins]
+    for b in range(1, bins):
+        level = upto[b] / total
+        place = min(max(level * n - 0.5, 0.0), n - 1.001)
+        i = int(place)
+        upto[b] = max(upto[b - 1], level + bridge[i] + (place - i) * (bridge[i + 1] - bridge[i]))
+    upto[bins] = max(1.0, upto[bins - 1])
+    b = 0
+    for r in range(count):
+        u = (r + 0.5) / count
+        if count < FEW:
+            u, b = uniform(streams, DELAYS), 0
+        while b < bins - 1 and upto[b + 1] < u:
+            b += 1
+        gap = upto[b + 1] - upto[b]
+        part = min(max((u - upto[b]) / gap, 0.0), 1.0) if gap > 0.0 else 0.5
+        latencies[r] = composed.origin[c] + (b + part) * width
+
+
+@kernel
+def class_inflation(kinds, fleet, rates, losses, runs, composed, excess, inflation):
+    """How much larger the variance of a mean over a control interval is than with independent requests.
+
+    `inflation` (C,) and `excess` (K,) are overwritten.
+    """
+    n_kinds = len(kinds.microservice)
+    excess[:] = 0.0
+    for k in range(n_kinds):
+        total, following = 0.0, fleet.kind_begin[k]
+        while following < fleet.kind_begin[k + 1]:
+            i = following
+            following += runs[i]
+            rate = rates[i] * runs[i]
+            total += rate
+            if rate > 0.0:
+                excess[k] += rate * kinds.groups[k] * losses[i, DEVIATION] ** 2 * max(0.0, losses[i, INFLATION] - 1.0)
+        excess[k] = excess[k] / total if total > 0.0 else 0.0
+    inflation[:] = 1.0
+    for c in range(len(kinds.root)):
+        _, variance = moments(composed, c)
+        if variance > 0.0:
+            for k in range(n_kinds):
+                inflation[c] += kinds.visits[c, k] * excess[k] / variance
+
+
+@kernel
+def failures(streams, ended, chances):
+    """How many of the requests of each class fail: `chances` (C,) become numbers."""
+    for c in range(len(ended)):
+        chances[c] = min(ended[c], poisson(streams, DELAYS, ended[c] * chances[c]))

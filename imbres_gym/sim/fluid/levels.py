@@ -1,0 +1,33 @@
+"""Between the tabulated quantiles of the surfaces."""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+from imbres_gym.sim.compiled import inlined
+from imbres_gym.sim.fluid.surfaces import LEVELS
+
+
+@inlined
+def tail_at(quantiles, value):
+    """Chance that a distribution, given by its quantiles at `LEVELS`, exceeds a value."""
+    n = len(LEVELS)
+    if value < quantiles[0]:
+        return 1.0 - (1.0 - LEVELS[0]) * (value / quantiles[0] if quantiles[0] > 0.0 else 1.0)
+    for j in range(1, n):
+        if value < quantiles[j]:
+            part = (value - quantiles[j - 1]) / (quantiles[j] - quantiles[j - 1])
+            return LEVELS[j - 1] * (LEVELS[j] / LEVELS[j - 1]) ** part
+    return 0.0
+
+
+@inlined
+def at_level(quantiles, tail):
+    """Quantile that is exceeded with a chance, between the levels of the surfaces."""
+    n = len(LEVELS)
+    for j in range(n - 1):
+        if tail >= LEVELS[j + 1]:
+            part = min(max(math.log(tail / LEVELS[j]) / math.log(LEVELS[j + 1] / LEVELS[j]), 0.0), 1.0)
+            return quantiles[j] + part * (quantiles[j + 1] - quantiles[j])
+    return quantiles[n - 1]

@@ -1,0 +1,43 @@
+"""The fluid engine agrees with the event engine; the whole comparison is `scripts/compare_engines.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from compare_engines import Case, compare
+
+from imbres_gym.sim.fluid.surfaces import load_surfaces
+
+
+@pytest.mark.parametrize(
+    ("scenario", "plan", "load"),
+    [
+        ("social-network/high-strict", "balanced", 0.6),
+        ("hotel-reservation/high-strict", "shifted", 0.6),
+        ("media-service/low-strict", "random-10", 0.4),
+    ],
+)
+def test_engines_agree(scenario: str, plan: str, load: float) -> None:
+    """Load of the containers within 1 %, own latency and E2E p95 within 15 % in the median."""
+    found = compare(Case(scenario, plan, load, measured_s=60.0))
+    assert found.load < 0.01
+    assert np.median(np.abs(found.own)) < 0.15
+    assert np.median(np.abs(found.e2e_p95)) < 0.15
+    assert np.median(np.abs(found.cpu)) < 0.03
+
+
+def test_surfaces_say_how_well_they_fit() -> None:
+    """Points between those of the table: the mean loss, and the p95 of loss and demand."""
+    mean, _, p95, _ = load_surfaces().error
+    assert 0.0 < mean < 0.1 and 0.0 < p95 < 0.05
+
+
+def test_more_load_never_means_less_loss() -> None:
+    table = load_surfaces().table
+    assert np.all(np.diff(table, axis=2) >= 0.0)
