@@ -232,6 +232,14 @@ class Application(StrictModel):
                 calls[call.target] += visits
         return calls
 
+    def calls_of_class(self, name: str) -> dict[str, float]:
+        """Expected calls of each microservice, of those that are called at all, per request of one class."""
+        calls: dict[str, float] = {}
+        for call, visits in self.request_classes[name].tree.walk():
+            if call.target in self.microservices and visits > 0.0:
+                calls[call.target] = calls.get(call.target, 0.0) + visits
+        return calls
+
     def cpu_ms_per_request(self) -> dict[str, float]:
         """Expected CPU demand on each microservice per end-user request of the mix [core-ms]."""
         demand = dict.fromkeys(self.microservices, 0.0)

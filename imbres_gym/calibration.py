@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from imbres_gym.application import Application
-from imbres_gym.config import ConfigError, nearest
+from imbres_gym.config import ConfigError, cell_number, nearest
 from imbres_gym.sim.interference import RESOURCES
 
 Floats = NDArray[np.float64]
@@ -141,14 +141,7 @@ def _number(
     text = row.get(column)
     if column not in columns or (text == "" and math.isnan(absent)):
         return absent
-    try:
-        value = float(text or "")
-    except ValueError:
-        raise ConfigError(f"{where}: {column}: {text!r} is not a number") from None
-    if not (math.isfinite(value) and 0.0 <= value <= most):
-        upper = "" if math.isinf(most) else f" and at most {most:g}"
-        raise ConfigError(f"{where}: {column}: {text!r} must be at least 0{upper}")
-    return value
+    return cell_number(text, where, column, most)
 
 
 def _positive(values: Floats) -> Floats:

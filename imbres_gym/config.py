@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,6 +113,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}")
     return data
+
+
+def cell_number(text: str | None, where: str, column: str, most: float) -> float:
+    """The number in one cell of a CSV, from 0 to `most`.
+
+    Raises:
+        ConfigError: it is none, or outside; names `where` (file and line) and the column.
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise ConfigError(f"{where}: {column}: {text!r} is not a number") from None
+    if not (math.isfinite(value) and 0.0 <= value <= most):
+        upper = "" if math.isinf(most) else f" and at most {most:g}"
+        raise ConfigError(f"{where}: {column}: {text!r} must be at least 0{upper}")
+    return value
 
 
 def validate(model: type[Model], data: dict[str, Any], source: str | Path) -> Model:

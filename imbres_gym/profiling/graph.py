@@ -47,10 +47,7 @@ def class_graphs(application: Application, store_shape: float) -> dict[str, Clas
     factor = float(gamma.ppf(0.95, store_shape)) / store_shape
     graphs: dict[str, ClassGraph] = {}
     for name, request in application.request_classes.items():
-        calls: dict[str, float] = {}
-        for call, visits in request.tree.walk():
-            if call.target in application.microservices and visits > 0.0:
-                calls[call.target] = calls.get(call.target, 0.0) + visits
+        calls = application.calls_of_class(name)
         graphs[name] = ClassGraph(tree=_node(application, request.tree, 1.0, factor), calls=calls)
     return graphs
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
+from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
 from imbres_gym.sim.balancing import forget_server, new_balancing
@@ -19,17 +19,12 @@ from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.interval import measure
 from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.load_reports import refresh_weights, take_reports
+from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S, open_episode
 from imbres_gym.sim.program import compile_program
 from imbres_gym.sim.routing import build_routing, count_ready
 from imbres_gym.sim.state import FREE, NEXT_ARRIVAL, NOW, PENDING, RATE, READY, grow, new_state
 from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
-
-TICK_S = 1.0
-"""Workload, interference, host load and container life are brought up to date this often [s]."""
-
-INTERFERENCE_STEP_S = 5.0
-"""Resolution of the path of interference [s]."""
 
 
 class EventCluster:
@@ -61,14 +56,13 @@ class EventCluster:
         """Start an episode at time 0; the telemetry is that of one control interval under balanced load."""
         scenario, info = self._scenario, self._info
         n_microservices, n_hosts, n_classes = len(info.microservices), len(info.hosts), len(info.classes)
-        placement_seed, interference_seed, kernel_seed = np.random.SeedSequence(seed).spawn(3)
-        steps = int(scenario.duration / INTERFERENCE_STEP_S) + 2
-        path = scenario.interference.path(n_hosts, steps, INTERFERENCE_STEP_S, np.random.default_rng(interference_seed))
+        opening = open_episode(scenario, seed)
+        path = opening.interference
         shape = (n_microservices, n_hosts)
-        state = new_state(int(kernel_seed.generate_state(1, np.uint64)[0]), n_classes, SPAN)
+        state = new_state(opening.kernel_seed, n_classes, SPAN)
         self._episode = Episode(
             state=state,
-            rng=np.random.default_rng(placement_seed),
+            rng=opening.rng,
             interference=path,
             anomaly=None,
             world=build_world(scenario.effects, self._sensitivity, path[0]),
@@ -270,10 +264,7 @@ class EventCluster:
         """Carry the load proportions over to the containers that are ready now, and route anew."""
         episode = self._now
         ready = count_ready(episode.state.slots, episode.ready.shape)
-        if episode.ready.any():
-            episode.proportions = carry_over(episode.proportions, episode.ready, ready)
-        else:
-            episode.proportions = balanced_proportions(ready)
+        episode.proportions = carry_over(episode.proportions, episode.ready, ready)
         episode.ready = ready
         self._route()
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr, model_validator
 
-from imbres_gym.config import ConfigError, StrictModel, key_error, nearest
+from imbres_gym.config import ConfigError, StrictModel, cell_number, key_error, nearest
 
 RESOURCES = ("cpu", "memory_bandwidth", "network", "llc")
 """Order of the last axis of every interference array."""
@@ -188,26 +188,14 @@ def read_records(file: Path) -> tuple[Record, ...]:
         hosts: dict[str, list[tuple[float, Level]]] = {}
         for row in reader:
             where = f"{file}:{reader.line_num}"
-            level = Level(**{name: _number(row[name], where, name, 1.0) for name in RESOURCES if name in columns})
+            level = Level(**{name: cell_number(row[name], where, name, 1.0) for name in RESOURCES if name in columns})
             record = hosts.setdefault(str(row["host"]), [])
-            record.append((_number(row["time_s"], where, "time_s", math.inf), level))
+            record.append((cell_number(row["time_s"], where, "time_s", math.inf), level))
             if len(record) > 1 and record[-1][0] <= record[-2][0]:
                 raise ConfigError(f"{where}: time_s: {row['time_s']!r} is not after the host's row before")
     if not hosts:
         raise ConfigError(f"{file}: no rows; write at least one for each host")
     return tuple(tuple(record) for record in hosts.values())
-
-
-def _number(text: str | None, where: str, column: str, most: float) -> float:
-    """The number in one cell, from 0 to `most`."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        raise ConfigError(f"{where}: {column}: {text!r} is not a number") from None
-    if not (math.isfinite(value) and 0.0 <= value <= most):
-        upper = "" if math.isinf(most) else f" and at most {most:g}"
-        raise ConfigError(f"{where}: {column}: {text!r} must be at least 0{upper}")
-    return value
 
 
 Interference = Annotated[

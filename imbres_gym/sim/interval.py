@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from imbres_gym.sim import kernel
+from imbres_gym.sim.containers import container_telemetry
 from imbres_gym.sim.episode import Episode
 from imbres_gym.sim.measure import own_latency
 from imbres_gym.sim.program import Program
-from imbres_gym.sim.routing import count_ready
-from imbres_gym.sim.state import FREE, GONE, NOW, OWN_SAMPLES, PENDING, READY, REQUEST_SAMPLES, TRACED
+from imbres_gym.sim.state import FREE, GONE, NOW, OWN_SAMPLES, REQUEST_SAMPLES, TRACED
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 
@@ -36,37 +36,18 @@ def measure(episode: Episode, info: ClusterInfo, program: Program, end_s: float)
         if values.size:
             episode.e2e[c] = [values.mean(), *np.percentile(values, [50.0, 95.0, 99.0])]
 
-    alive = slots["life"] != FREE
-    flat = slots["microservice"][alive].astype(np.int64) * shape[1] + slots["host"][alive]
-    size = shape[0] * shape[1]
-    load = np.bincount(flat, slots["arrivals"][alive], size).reshape(shape) / interval_s
     cores_used = slots["used"] * 1e-3 / interval_s + program.idle_cores[slots["microservice"]]
-    cores = info.cores[slots["microservice"]]
-    quota = np.bincount(flat, cores[alive], size).reshape(shape)
-    used = np.bincount(flat, cores_used[alive], size).reshape(shape)
-
-    shown = np.flatnonzero((slots["life"] == READY) | (slots["life"] == PENDING))
-    shown = shown[np.argsort(slots["id"][shown])]
     opened = np.setxor1d(episode.routing.links, episode.links, assume_unique=True).size
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=interval_s,
-        container_id=slots["id"][shown],
-        container_microservice=slots["microservice"][shown].astype(np.int64),
-        container_host=slots["host"][shown].astype(np.int64),
-        container_ready=slots["life"][shown] == READY,
-        container_rps=slots["arrivals"][shown] / interval_s,
-        container_cpu=cores_used[shown] / cores[shown],
-        container_age_s=end_s - slots["created"][shown] * 1e-3,
+        **container_telemetry(slots, info, cores_used, (shape[0], shape[1]), interval_s, end_s),
         own_latency_ms=episode.latency[0].copy(),
         own_p95_ms=episode.latency[1].copy(),
-        load_rps=load,
         samples=samples,
         age_s=end_s - episode.latency[2],
-        cpu_utilisation=np.divide(used, quota, out=np.zeros(shape), where=quota > 0.0),
         microservice_p95_ms=episode.microservice_p95.copy(),
         ready=episode.ready.copy(),
-        pending=count_ready(slots, shape, PENDING),
         wanted=episode.wanted.copy(),
         interference=episode.utilisation.copy(),
         e2e_ms=episode.e2e.copy(),

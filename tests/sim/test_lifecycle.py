@@ -10,7 +10,8 @@ from theory.builders import application, call, microservice, neutral, scenario, 
 
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Hosts, Scenario
-from imbres_gym.sim.events import TICK_S, EventCluster
+from imbres_gym.sim.events import EventCluster
+from imbres_gym.sim.opening import TICK_S
 from imbres_gym.telemetry import Telemetry
 
 TWO_HOSTS = Hosts(count=2, cores=100.0, memory_mb=1e6)

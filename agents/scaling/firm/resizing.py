@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.application import Application
 from imbres_gym.observation import Observation
+from imbres_gym.profiling.graph import RARE
 from imbres_gym.telemetry import ClusterInfo
 
 CLASSES = 3
@@ -27,9 +28,6 @@ ALPHA = 0.5
 """Weight of the SLO against utilisation in the reward (FIRM's released code, up to a factor of two)."""
 LARGEST_STEP = 0.5
 """Share of its containers that a microservice can gain or lose in one decision (estimate)."""
-RARE = 0.05
-"""Calls that at most this share of a class's requests make cannot move its p95 on their own."""
-
 Served = NDArray[np.bool_]
 """(M, C) whether the requests of a class call a microservice: what traces tell, stored in the bundle."""
 SERVED = "served-classes"
@@ -38,15 +36,8 @@ SERVED = "served-classes"
 
 def served_classes(application: Application) -> Served:
     """Which microservices the requests of a class call, rare calls left out."""
-    names = application.microservice_names
-    served = np.zeros((len(names), len(application.class_names)), bool)
-    for index, request in enumerate(application.request_classes.values()):
-        calls = dict.fromkeys(names, 0.0)
-        for call, visits in request.tree.walk():
-            if call.target in calls:
-                calls[call.target] += visits
-        served[:, index] = [calls[name] > RARE for name in names]
-    return served
+    calls = [application.calls_of_class(name) for name in application.class_names]
+    return np.array([[of.get(name, 0.0) > RARE for of in calls] for name in application.microservice_names])
 
 
 def slo_maintenance(observation: Observation, served: Served) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
-from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
+from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
@@ -18,18 +18,12 @@ from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.lifecycle import Lifecycle, wake
+from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S, open_episode
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.routing import count_ready
 from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
 from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import ClusterInfo, Telemetry
-
-TICK_S = 1.0
-"""Containers come and go at multiples of this time [s], as in the event engine."""
-
-STEP_S = 5.0
-"""Longest step, and resolution of the path of interference [s]."""
-
 
 REHEARSALS = 3
 """Steps before an episode, from which only is kept how long calls wait: bursts of a call are further apart then."""
@@ -75,17 +69,15 @@ class FluidCluster:
         """Start an episode at time 0; the telemetry is that of one control interval under balanced load."""
         scenario, info = self._scenario, self._info
         n_microservices, n_hosts, n_classes = len(info.microservices), len(info.hosts), len(info.classes)
-        # As in the event engine, so that both see the same interference and placement.
-        placement_seed, interference_seed, kernel_seed = np.random.SeedSequence(seed).spawn(3)
-        steps = int(scenario.duration / STEP_S) + 2
-        path = scenario.interference.path(n_hosts, steps, STEP_S, np.random.default_rng(interference_seed))
+        opening = open_episode(scenario, seed)
+        path = opening.interference
         shape = (n_microservices, n_hosts)
         slots = np.zeros(64, SLOT)
         nobody = self._topology(slots, np.zeros(shape), np.zeros(shape, np.int64), Plan(connections=FULL_CONNECTION))
         self._episode = FluidEpisode(
             slots=slots,
-            streams=seeded_streams(int(kernel_seed.generate_state(1, np.uint64)[0])),
-            rng=np.random.default_rng(placement_seed),
+            streams=seeded_streams(opening.kernel_seed),
+            rng=opening.rng,
             interference=path,
             world=build_world(scenario.effects, self._sensitivity, path[0]),
             wanted=info.initial_replicas.copy(),
@@ -196,7 +188,7 @@ class FluidCluster:
     def _next_stop(self) -> float:
         """When the world changes next: interference does, or a container is ready."""
         episode = self._now
-        stop_s = (math.floor(episode.now_s / STEP_S + 1e-9) + 1.0) * STEP_S
+        stop_s = (math.floor(episode.now_s / INTERFERENCE_STEP_S + 1e-9) + 1.0) * INTERFERENCE_STEP_S
         pending = episode.slots["ready_at"][episode.slots["life"] == PENDING]
         if len(pending):
             tick = math.ceil(float(pending.min()) * 1e-3 / TICK_S - 1e-9) * TICK_S
@@ -219,10 +211,7 @@ class FluidCluster:
         """Carry the load proportions over to the containers that are ready now, and route anew."""
         episode = self._now
         ready = count_ready(episode.slots, episode.ready.shape)
-        if episode.ready.any():
-            episode.proportions = carry_over(episode.proportions, episode.ready, ready)
-        else:
-            episode.proportions = balanced_proportions(ready)
+        episode.proportions = carry_over(episode.proportions, episode.ready, ready)
         episode.ready = ready
         self._route()
 

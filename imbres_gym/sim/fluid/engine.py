@@ -12,15 +12,13 @@ from imbres_gym.sim.fluid import compose, draw, end_to_end, flow, own, station
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.surfaces import WIDTH, Surfaces, load_surfaces
+from imbres_gym.sim.opening import TICK_S
 from imbres_gym.sim.state import DRAINING
 from imbres_gym.sim.workload import ConstantWorkload
 from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import ClusterInfo
 
 Floats = NDArray[np.float64]
-
-TICK_S = 1.0
-"""The rate of requests changes at multiples of this time, as in the event engine [s]."""
 
 ROUNDS = 4
 """Upstream overload holds back calls, which may end overload downstream: passes over the flow of a step, at most."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.sim.containers import container_telemetry
 from imbres_gym.sim.fluid.episode import FluidEpisode, new_interval
 from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
-from imbres_gym.sim.routing import count_ready
-from imbres_gym.sim.state import FREE, GONE, PENDING, READY
+from imbres_gym.sim.state import FREE, GONE
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 
 
@@ -47,17 +47,7 @@ def measure(
             e2e[c] = [values.mean(), *(_quantile(values, q) for q in (0.5, 0.95, 0.99))]
     episode.e2e = e2e
 
-    alive = slots["life"] != FREE
-    flat = slots["microservice"][alive].astype(np.int64) * shape[1] + slots["host"][alive]
-    size = shape[0] * shape[1]
-    load = np.bincount(flat, slots["arrivals"][alive], size).reshape(shape) / seconds
     cores_used = slots["used"] / seconds + idle_cores[slots["microservice"]]
-    cores = info.cores[slots["microservice"]]
-    quota = np.bincount(flat, cores[alive], size).reshape(shape)
-    used = np.bincount(flat, cores_used[alive], size).reshape(shape)
-
-    shown = np.flatnonzero((slots["life"] == READY) | (slots["life"] == PENDING))
-    shown = shown[np.argsort(slots["id"][shown])]
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
         episode.pair_share = shares_between_hosts(
@@ -67,22 +57,13 @@ def measure(
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=seconds,
-        container_id=slots["id"][shown],
-        container_microservice=slots["microservice"][shown].astype(np.int64),
-        container_host=slots["host"][shown].astype(np.int64),
-        container_ready=slots["life"][shown] == READY,
-        container_rps=slots["arrivals"][shown] / seconds,
-        container_cpu=cores_used[shown] / cores[shown],
-        container_age_s=end_s - slots["created"][shown] * 1e-3,
+        **container_telemetry(slots, info, cores_used, (shape[0], shape[1]), seconds, end_s),
         own_latency_ms=episode.latency[0].copy(),
         own_p95_ms=episode.latency[1].copy(),
-        load_rps=load,
         samples=count,
         age_s=end_s - episode.latency[2],
-        cpu_utilisation=np.divide(used, quota, out=np.zeros(shape), where=quota > 0.0),
         microservice_p95_ms=episode.microservice_p95.copy(),
         ready=episode.ready.copy(),
-        pending=count_ready(slots, shape, PENDING),
         wanted=episode.wanted.copy(),
         interference=episode.utilisation.copy(),
         e2e_ms=e2e.copy(),
