@@ -33,6 +33,8 @@ BATCH = 0.1
 """Share of a microservice's containers that the first round tries to remove; it halves from round to round."""
 EXPONENTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 """Load per container is tried in proportion to stretch ** -exponent: 0 is balanced, 1 equalises utilisation."""
+GROWTH = 0.02
+"""Share by which everything grows where the check fails, at first and as the resolution."""
 CONNECTIONS = ("agents.connections.full:FullConnections", "agents.connections.fewest:FewestConnections")
 """Connection schemes that are tried: both carry the shares exactly."""
 
@@ -157,26 +159,34 @@ def _without(allocation: Allocation, chosen: list[int], sizes: NDArray[np.int64]
 
 
 def _until_checked(simulator: Simulator, allocation: Allocation) -> Allocation:
-    """Add containers where they help most until the check is passed.
+    """Let all microservices grow by the least common factor with which the check is passed.
+
+    Growing the most helpful one at a time was tried first: with the noise of a probe it went astray where many
+    microservices are short together (Train Ticket at a strict SLA: 659 containers after 230 additions).
 
     Raises:
         ConfigError: the check fails with as many containers as the scenario allows.
     """
-    while not meets_sla(simulator, simulator.window_p95_ms(allocation, CHECK)):
-        larger = _with_one_more(simulator, allocation)
-        if not larger:
+
+    def grown(share: float) -> Allocation:
+        larger = np.ceil(allocation.replicas * (1.0 + share) - 1e-9).astype(np.int64)
+        return replace(allocation, replicas=np.minimum(larger, simulator.scenario.max_replicas))
+
+    def passes(candidate: Allocation) -> bool:
+        return meets_sla(simulator, simulator.window_p95_ms(candidate, CHECK))
+
+    if passes(allocation):
+        return allocation
+    low, high = 0.0, GROWTH
+    while not passes(grown(high)):
+        larger = grown(2.0 * high)
+        if not _fits(simulator, larger) or np.array_equal(larger.replicas, grown(high).replicas):
             raise _impossible(simulator)
-        allocation = larger[0]
-    return allocation
-
-
-def _with_one_more(simulator: Simulator, allocation: Allocation) -> list[Allocation]:
-    """The allocations that have one container more, the best first."""
-    single = np.ones_like(allocation.replicas)
-    room = np.flatnonzero(allocation.replicas < simulator.scenario.max_replicas).tolist()
-    larger = [_without(allocation, [index], -single) for index in room]
-    fitting = [one for one in larger if _fits(simulator, one)]
-    return sorted(fitting, key=lambda one: simulator.score(one, PROBE))
+        low, high = high, 2.0 * high
+    while high - low > GROWTH:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if passes(grown(middle)) else (middle, high)
+    return grown(high)
 
 
 def _impossible(simulator: Simulator) -> ConfigError:
