@@ -8,6 +8,7 @@ length with other seeds, and grows again until it passes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,10 @@ GROWTH = 0.02
 """Share by which everything grows where the check fails, at first and as the resolution."""
 CONNECTIONS = ("agents.connections.full:FullConnections", "agents.connections.fewest:FewestConnections")
 """Connection schemes that are tried: both carry the shares exactly."""
+
+
+Criterion = Callable[[Simulator, Allocation], bool]
+"""Whether an allocation is good enough."""
 
 
 def search(simulator: Simulator, start: Allocation | None = None) -> Allocation:
@@ -121,11 +126,13 @@ def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(weights, 4)
 
 
-def descend(simulator: Simulator, allocation: Allocation, batch: float = BATCH) -> Allocation:
-    """Remove containers until no single one can go; `batch` is the share to begin with."""
+def descend(
+    simulator: Simulator, allocation: Allocation, batch: float = BATCH, suffices: Criterion = feasible
+) -> Allocation:
+    """Remove containers until no single one can go without breaking a criterion; `batch` is the share to begin with."""
     while True:
         sizes = np.maximum(1, np.floor(batch * allocation.replicas)).astype(np.int64)
-        smaller = _remove_some(simulator, allocation, sizes)
+        smaller = _remove_some(simulator, allocation, sizes, suffices)
         if smaller is None and np.all(sizes == 1):
             return allocation
         if smaller is None:
@@ -134,7 +141,9 @@ def descend(simulator: Simulator, allocation: Allocation, batch: float = BATCH) 
             allocation = smaller
 
 
-def _remove_some(simulator: Simulator, allocation: Allocation, sizes: NDArray[np.int64]) -> Allocation | None:
+def _remove_some(
+    simulator: Simulator, allocation: Allocation, sizes: NDArray[np.int64], suffices: Criterion
+) -> Allocation | None:
     """Remove batches from as many microservices at once as stays feasible, least harmful first; None if from none."""
     candidates = np.flatnonzero(allocation.replicas - sizes >= simulator.scenario.min_replicas)
     harm = {int(i): simulator.score(_without(allocation, [int(i)], sizes), PROBE) / sizes[i] for i in candidates}
@@ -142,12 +151,12 @@ def _remove_some(simulator: Simulator, allocation: Allocation, sizes: NDArray[np
     taken = len(order)
     while taken > 1:
         smaller = _without(allocation, order[:taken], sizes)
-        if feasible(simulator, smaller):
+        if suffices(simulator, smaller):
             return smaller
         taken //= 2
     for index in order:  # not even the least harmful two together: one at a time
         smaller = _without(allocation, [index], sizes)
-        if feasible(simulator, smaller):
+        if suffices(simulator, smaller):
             return smaller
     return None
 
@@ -159,7 +168,7 @@ def _without(allocation: Allocation, chosen: list[int], sizes: NDArray[np.int64]
 
 
 def _until_checked(simulator: Simulator, allocation: Allocation) -> Allocation:
-    """Let all microservices grow by the least common factor with which the check is passed.
+    """Let all microservices grow by the least common factor with which the check is passed, and take away what can go.
 
     Growing the most helpful one at a time was tried first: with the noise of a probe it went astray where many
     microservices are short together (Train Ticket at a strict SLA: 659 containers after 230 additions).
@@ -175,6 +184,9 @@ def _until_checked(simulator: Simulator, allocation: Allocation) -> Allocation:
     def passes(candidate: Allocation) -> bool:
         return meets_sla(simulator, simulator.window_p95_ms(candidate, CHECK))
 
+    def suffices(_: Simulator, candidate: Allocation) -> bool:
+        return feasible(simulator, candidate) and passes(candidate)  # the trial is cheap and refuses most
+
     if passes(allocation):
         return allocation
     low, high = 0.0, GROWTH
@@ -186,7 +198,7 @@ def _until_checked(simulator: Simulator, allocation: Allocation) -> Allocation:
     while high - low > GROWTH:
         middle = (low + high) / 2.0
         low, high = (low, middle) if passes(grown(middle)) else (middle, high)
-    return grown(high)
+    return descend(simulator, grown(high), GROWTH, suffices)
 
 
 def _impossible(simulator: Simulator) -> ConfigError:
