@@ -27,6 +27,7 @@ class Fleet(NamedTuple):
     place_of_id: Ints  # place of a container by its id, -1 where there is none
     cell: Ints  # (n,) occupied pair of microservice and host: those of a microservice follow each other
     cell_place: Ints  # (cells,) its place in an (M, H) array, flat
+    cell_host: Ints  # (cells,)
     cell_begin: Ints  # (M + 1,) range of cells of each microservice
     kind_begin: Ints  # (K + 1,) a kind has one value per container of its microservice, in flat arrays
 
@@ -76,6 +77,7 @@ def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_mi
         place_of_id=place,
         cell=cell,
         cell_place=cell_place,
+        cell_host=cell_place % shape[1],
         cell_begin=np.searchsorted(cell_place, everyone * shape[1]),
         kind_begin=np.concatenate([[0], np.cumsum(per_kind)]),
     )

@@ -43,8 +43,9 @@ def convolve(values, by, scratch):
         weight = values[i]
         total += weight
         if weight > 1e-12:
+            sums = scratch[i:NODES]  # a view from 0 on: the compiler sees that the loop can be vectorised
             for j in range(NODES - i):
-                scratch[i + j] += weight * by[j]
+                sums[j] += weight * by[j]
     inside = 0.0
     for i in range(NODES):
         values[i] = scratch[i]

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.sim.containers import container_telemetry
-from imbres_gym.sim.fluid.episode import FluidEpisode, new_interval
+from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
+from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.state import FREE, GONE
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 
@@ -28,19 +29,19 @@ def measure(
         up: (P,) upstream microservice of each pair.
         down: (P,) downstream microservice.
     """
-    slots, interval, topology = episode.slots, episode.interval, episode.topology
+    slots, tally, topology = episode.slots, episode.tally, episode.topology
     end_s = episode.now_s
     seconds = end_s - episode.measured_s
     shape = episode.ready.shape
-    count = interval.samples
+    count = tally.samples
     fresh = count > 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        measured = np.stack([interval.mean / count, interval.p95 / count, np.full(shape, end_s)])
-        of_microservice = interval.microservice_p95 / count.sum(axis=1)
+        measured = np.stack([tally.mean / count, tally.p95 / count, np.full(shape, end_s)])
+        of_microservice = tally.microservice_p95 / count.sum(axis=1)
     episode.latency = np.where(fresh, measured, episode.latency)
     episode.microservice_p95 = np.where(fresh.any(axis=1), of_microservice, episode.microservice_p95)
 
-    latencies = tuple(_merged(parts) for parts in interval.latencies)
+    latencies = tuple(_merged(parts) for parts in episode.latencies)
     e2e = episode.e2e.copy()
     for c, values in enumerate(latencies):
         if values.size:
@@ -65,12 +66,12 @@ def measure(
         microservice_p95_ms=episode.microservice_p95.copy(),
         ready=episode.ready.copy(),
         wanted=episode.wanted.copy(),
-        interference=episode.utilisation.copy(),
+        interference=np.minimum(episode.utilisation, 1.0),
         e2e_ms=e2e.copy(),
-        requests=interval.ended,
-        failed=interval.failed,
-        slow=interval.slow,
-        workload_rps=interval.arrived / seconds,
+        requests=tally.ended,
+        failed=tally.failed,
+        slow=tally.slow,
+        workload_rps=tally.arrived / seconds,
         latencies_ms=latencies,
         proportions=episode.proportions.copy(),
         connections=topology.connections.copy(),
@@ -80,7 +81,8 @@ def measure(
     )
     episode.measured_s = end_s
     episode.measured = topology
-    episode.interval = new_interval(shape[0], shape[1], len(info.classes))
+    episode.tally = new_tally(shape[0], shape[1], len(info.classes))
+    episode.latencies = [[] for _ in info.classes]
     slots["used"] = 0.0
     slots["arrivals"] = 0
     slots["life"][slots["life"] == GONE] = FREE
