@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.histogram import NODES, convolve, delay, larger, parallel, rescale, spread_evenly
+from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, convolve, delay, larger, parallel, rescale, spread_evenly
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Times(NamedTuple):
     apart: Floats  # (stages,) chance that a stage ends in another period than it begins in
     groups: Floats  # (K,) as in `Kinds`, with the waits of this step
     second_ms2: Floats
-    scratch: Floats  # (6, NODES + 2)
+    scratch: Floats  # (6, SCRATCH)
 
 
 def new_times(n_kinds: int, n_stages: int) -> Times:
@@ -59,7 +59,7 @@ def new_times(n_kinds: int, n_stages: int) -> Times:
         apart=np.zeros(n_stages),
         groups=np.zeros(n_kinds),
         second_ms2=np.zeros(n_kinds),
-        scratch=np.zeros((6, NODES + 2)),
+        scratch=np.zeros((6, SCRATCH)),
     )
 
 
@@ -99,8 +99,7 @@ def compose(kinds, fleet, stations, response, weather, store_shape, rates, losse
             mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own, times.scratch[5])
             for j in range(NODES):
                 mine[j] = own[j]
-            delay(mine, busy, response.delay_ms / step)
-            delay(mine, preempted, response.delay_ms / step)
+            delay(mine, busy, preempted, response.delay_ms / step)
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
             again = longest(kinds, k, s, response, store_shape, times, step, stage, called, other)
             times.apart[s] = again
@@ -111,8 +110,8 @@ def compose(kinds, fleet, stations, response, weather, store_shape, rates, losse
                     called[j] = again * own[j]
                 called[0] += 1.0 - again
                 convolve(mine, called, other)
-                delay(mine, busy * made(kinds, s), response.delay_ms / step)
-                delay(mine, preempted * made(kinds, s), response.delay_ms / step)
+                follows = made(kinds, s)
+                delay(mine, busy * follows, preempted * follows, response.delay_ms / step)
         clump(kinds, k, times)
 
 
