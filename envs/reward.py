@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from imbres_gym.config import ConfigError, nearest
-from imbres_gym.observation import tail_latency
+from imbres_gym.percentiles import tail_latencies
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 ALLOWED_SLOW_SHARE = 0.05
@@ -120,6 +120,6 @@ def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
 
 
 def _relative_latency(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
-    latencies_ms = np.concatenate([of_class for t in intervals for of_class in t.latencies_ms])
-    p95_ms = tail_latency(latencies_ms, sum(int(t.failed.sum()) for t in intervals), 95.0)
+    latencies_ms = [of_class for t in intervals for of_class in t.latencies_ms]
+    p95_ms = tail_latencies(latencies_ms, sum(int(t.failed.sum()) for t in intervals), (95.0,))[0]
     return p95_ms / (p95_ms + info.sla_ms)

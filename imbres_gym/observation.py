@@ -43,6 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.critical_path import PathWindow
+from imbres_gym.percentiles import tail_latencies
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 Observation = dict[str, NDArray[Any]]
@@ -99,9 +100,8 @@ class Observer:
         """p95 per class over the window; a failed request counts as slower than all."""
         p95 = np.zeros(len(self._info.classes), np.float32)
         for index in range(len(p95)):
-            latencies = np.concatenate([t.latencies_ms[index] for t in self._window])
             failed = sum(int(t.failed[index]) for t in self._window)
-            p95[index] = tail_latency(latencies, failed, 95.0)
+            p95[index] = tail_latencies([t.latencies_ms[index] for t in self._window], failed, (95.0,))[0]
         return p95
 
     def _container_table(self, telemetry: Telemetry) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -116,16 +116,3 @@ class Observer:
         usage[:rows, 1] = telemetry.container_cpu[:rows]
         usage[:rows, 2] = telemetry.container_age_s[:rows]
         return table, usage
-
-
-FAILED_MS = 10_000.0
-"""Latency that stands for a failed request in percentiles [ms]: the client's time-out in DeathStarBench (10 s)."""
-
-
-def tail_latency(latencies_ms: NDArray[np.float64], failed: int, percentile: float) -> float:
-    """Percentile of the latencies where each failed request counts as `FAILED_MS`; 0 without requests."""
-    total = latencies_ms.size + failed
-    if total == 0:
-        return 0.0
-    everything = np.concatenate([latencies_ms, np.full(failed, FAILED_MS)]) if failed else latencies_ms
-    return float(np.percentile(everything, percentile))

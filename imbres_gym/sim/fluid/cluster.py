@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology
-from imbres_gym.sim.fluid.fleet import connect, muster, open_connections
+from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds
 from imbres_gym.sim.fluid.step import new_tally
@@ -115,7 +116,7 @@ class FluidCluster:
             ValueError: a part has the wrong shape or an illegal value.
             ConfigError: the plan names a balancer that picks the container of each single call.
         """
-        episode = self._now
+        episode, reconnect = self._now, False
         if plan.balancer is not None and Balancer(plan.balancer) is not Balancer.WEIGHTED:
             raise ConfigError(
                 f"balancer: {Balancer(plan.balancer).value!r} picks the container of each single call, which the fluid "
@@ -124,6 +125,7 @@ class FluidCluster:
         if plan.proportions is not None:
             episode.proportions = legal_proportions(plan.proportions, episode.ready)
         if plan.connections is not None:
+            reconnect = bool(plan.connections.links or episode.plan.links) and plan.connections is not episode.plan
             episode.plan = plan.connections
         if plan.placement is not None:
             episode.placement = legal_placement(plan.placement, episode.ready.shape)
@@ -132,7 +134,11 @@ class FluidCluster:
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
                 return
-        self._route()
+        if reconnect:
+            self._route()
+        elif plan.proportions is not None:
+            weight = _pool_weight(episode.topology.fleet, episode.proportions, episode.ready)
+            episode.topology = replace(episode.topology, pool_weight=weight)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
@@ -226,15 +232,20 @@ class FluidCluster:
         kinds, effects = self._kinds, self._scenario.effects
         fleet = muster(slots, ready.shape, kinds.members, kinds.of_microservice)
         rows = connect(fleet, self._info.pairs, plan.connections or FULL_CONNECTION)
-        weight = np.divide(proportions, ready, out=np.zeros_like(proportions), where=ready > 0)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
         return Topology(
             fleet=fleet,
             rows=rows,
-            pool_weight=weight[fleet.microservice, fleet.host],
+            pool_weight=_pool_weight(fleet, proportions, ready),
             connections=connections,
             factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
         )
+
+
+def _pool_weight(fleet: Fleet, proportions: NDArray[np.float64], ready: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) share of a microservice's load that a container gets by the load proportions."""
+    of_cell = proportions.ravel()[fleet.cell_place] / ready.ravel()[fleet.cell_place]
+    return np.asarray(of_cell[fleet.cell])
 
 
 def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:

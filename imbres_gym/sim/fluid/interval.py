@@ -48,17 +48,17 @@ def measure(
             e2e[c] = [values.mean(), *(_quantile(values, q) for q in (0.5, 0.95, 0.99))]
     episode.e2e = e2e
 
-    cores_used = slots["used"] / seconds + idle_cores[slots["microservice"]]
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
         episode.pair_share = shares_between_hosts(
             topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1]
         )
+    if before.rows is not topology.rows:
         churn = int(changed_connections(before.fleet, before.rows, topology.fleet, topology.rows, up, down))
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=seconds,
-        **container_telemetry(slots, info, cores_used, (shape[0], shape[1]), seconds, end_s),
+        **container_telemetry(slots, info, idle_cores, 1.0, (shape[0], shape[1]), seconds, end_s),
         own_latency_ms=episode.latency[0].copy(),
         own_p95_ms=episode.latency[1].copy(),
         samples=count,
