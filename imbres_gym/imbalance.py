@@ -19,7 +19,7 @@ def load_variance(telemetry: Telemetry) -> float:
     split, too: about 1 / (requests per container in the interval).
     """
     ready, count = telemetry.container_ready, len(telemetry.ready)
-    return _mean_of_known(_squared_cv(telemetry.container_microservice, telemetry.container_rps, ready, count))
+    return float(_mean_of_known(_squared_cv(telemetry.container_microservice, telemetry.container_rps, ready, count)))
 
 
 def latency_cv(telemetry: Telemetry) -> float:
@@ -30,7 +30,7 @@ def latency_cv(telemetry: Telemetry) -> float:
     n_microservices, n_hosts = telemetry.samples.shape
     row = np.repeat(np.arange(n_microservices), n_hosts)
     fresh = telemetry.samples.ravel() > 0
-    return _mean_of_known(np.sqrt(_squared_cv(row, telemetry.own_latency_ms.ravel(), fresh, n_microservices)))
+    return float(_mean_of_known(np.sqrt(_squared_cv(row, telemetry.own_latency_ms.ravel(), fresh, n_microservices))))
 
 
 @compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,42 +33,52 @@ def tail_latencies(parts: Sequence[Floats], failed: int, percentiles: Sequence[f
     Returns:
         One value each [ms]; 0 without requests.
     """
-    begin = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([part.size for part in parts], out=begin[1:])
-    values = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0], np.float64)
-    if not _sorted_parts(values, begin):
-        values, begin = np.sort(values), begin[[0, -1]]
-    return [_percentile(values, begin, failed, percentile / 100.0) for percentile in percentiles]
+    edges = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([part.size for part in parts], out=edges[1:])
+    values = np.concatenate(parts) if len(parts) != 1 else np.array(parts[0], np.float64)
+    for low, high in pairwise(edges):
+        sort_if_needed(values[low:high])
+    return [percentile(values, edges[:-1], edges[1:], failed, of / 100.0) for of in percentiles]
 
 
 @compiled
-def _sorted_parts(values: Floats, begin: Ints) -> bool:
-    for part in range(len(begin) - 1):
-        for i in range(begin[part] + 1, begin[part + 1]):
-            if values[i - 1] > values[i]:
-                return False
-    return True
+def sort_if_needed(values: Floats) -> None:
+    """Sort in place; values that are sorted are left alone."""
+    for i in range(1, len(values)):
+        if values[i - 1] > values[i]:
+            values.sort()
+            return
 
 
 @compiled
-def _percentile(values: Floats, begin: Ints, failed: int, quantile: float) -> float:
-    """Of sorted parts `begin[i]:begin[i + 1]` and failed requests: the rule of `np.percentile`, linear."""
-    total = len(values) + failed
+def percentile(values: Floats, begin: Ints, end: Ints, failed: int, quantile: float) -> float:
+    """Of the sorted parts `values[begin[i]:end[i]]` and of failed requests, by the linear rule of `np.percentile`.
+
+    Args:
+        values: (n,) [ms].
+        begin: (parts,) int64.
+        end: (parts,) int64.
+        failed: requests that count as `FAILED_MS`.
+        quantile: [0-1].
+    """
+    total = failed
+    for part in range(len(begin)):
+        total += end[part] - begin[part]
     if total == 0:
         return 0.0
     place = (total - 1) * quantile
     below = int(np.floor(place))
-    low = _ranked(values, begin, failed, below)
-    high = _ranked(values, begin, failed, min(below + 1, total - 1))
-    part = place - below
+    low = _ranked(values, begin, end, failed, below)
+    high = _ranked(values, begin, end, failed, min(below + 1, total - 1))
+    above = place - below
     # As NumPy interpolates: from the nearer end.
-    return high - (high - low) * (1.0 - part) if part >= 0.5 else low + (high - low) * part
+    return float(high - (high - low) * (1.0 - above) if above >= 0.5 else low + (high - low) * above)
 
 
 @compiled
-def _ranked(values: Floats, begin: Ints, failed: int, rank: int) -> float:
+def _ranked(values: Floats, begin: Ints, end: Ints, failed: int, rank: int) -> float:
     """The value with so many smaller ones among sorted parts: brackets around it in every part get smaller."""
-    low, high = begin[:-1].copy(), begin[1:].copy()
+    low, high = begin.copy(), end.copy()
     smaller, larger = low.copy(), high.copy()
     while True:
         widest = 0
@@ -85,7 +96,7 @@ def _ranked(values: Floats, begin: Ints, failed: int, rank: int) -> float:
             less += smaller[part] - begin[part]
             up_to += larger[part] - begin[part]
         if less <= rank < up_to:
-            return pivot
+            return float(pivot)
         for part in range(len(low)):
             if rank < less:
                 high[part] = smaller[part]

@@ -58,7 +58,7 @@ def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices,
     places, ids = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
     shape = (n_microservices, n_hosts)
     load, quota, used, pending = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
-    shown = 0
+    row = 0
     for i in range(len(slots)):
         slot = slots[i]
         if slot.life == FREE:
@@ -69,8 +69,8 @@ def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices,
         used[m, h] += slot.used * used_scale / seconds + idle_cores[m]
         pending[m, h] += slot.life == PENDING
         if slot.life == READY or slot.life == PENDING:
-            places[shown], ids[shown] = i, slot.id
-            shown += 1
+            places[row], ids[row] = i, slot.id
+            row += 1
     order = np.argsort(ids)
     microservice, host = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
     ready, rps, cpu, age = np.zeros(shown, np.bool_), np.zeros(shown), np.zeros(shown), np.zeros(shown)

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from imbres_gym.telemetry import ClusterInfo
 
-
 SUM_TOLERANCE = 1e-5
 """How far from 1 a row of load proportions may sum: they may come in single precision."""
 
