@@ -1,8 +1,8 @@
 """How many steps per second the environments make: one, many in one process, many on all cores, and peers.
 
 Run from a checkout: `python scripts/benchmark_vector.py` (about a minute). The joint environment with its full
-observation on the fluid engine; the action keeps what is in force, as an agent that is content does. Peers of the same run: Gymnasium's `SyncVectorEnv` of the single
-environment, and CartPole, for scale.
+observation on the fluid engine; the action keeps what is in force, as an agent that is content does. Peers of
+the same run: Gymnasium's `SyncVectorEnv` of the single environment, and CartPole, for scale.
 """
 
 from __future__ import annotations

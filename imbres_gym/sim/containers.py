@@ -63,7 +63,7 @@ def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices,
         slot = slots[i]
         if slot.life == FREE:
             continue
-        m, h = np.int64(slot.microservice), np.int64(slot.host)
+        m, h = slot.microservice, slot.host
         load[m, h] += slot.arrivals
         quota[m, h] += quotas[m]
         used[m, h] += slot.used * used_scale / seconds + idle_cores[m]
