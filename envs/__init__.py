@@ -6,6 +6,9 @@ Importing this package registers them:
     env = gym.make("imbres_gym/Cluster-v0", scenario="social-network/high-strict")
 
 `gym.make("envs:imbres_gym/Cluster-v0")` does both in one line.
+
+Many at once, on all cores: `gym.make_vec(id, num_envs=64, vectorization_mode="vector_entry_point")`
+(`envs.vector.MicroserviceVectorEnv`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,11 @@ ENVIRONMENTS = {
 }
 """Environment id -> entry point."""
 
+
+def _vector_entry_point(entry_point: str) -> str:
+    return "envs.vector:" + entry_point.split(":")[1].removesuffix("Env") + "VectorEnv"
+
+
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in gym.registry:
-        gym.register(id=_id, entry_point=_entry_point)
+        gym.register(id=_id, entry_point=_entry_point, vector_entry_point=_vector_entry_point(_entry_point))

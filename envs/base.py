@@ -220,11 +220,12 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
     def _outcome(
         self, intervals: list[Telemetry], connections_before: int, illegal: dict[str, int]
     ) -> tuple[float, dict[str, Any]]:
-        parts = reward_parts(intervals, self.cluster_info, connections_before)
+        metrics = step_metrics(intervals, self._observation)
+        parts = reward_parts(intervals, self.cluster_info, connections_before, metrics["p95_ms"])
         reward = weighted_sum(parts, self._weights)
         self._illegal_total += sum(illegal.values())
         return reward, {
-            "metrics": {**step_metrics(intervals, self._observation), "reward": reward},
+            "metrics": {**metrics, "reward": reward},
             "reward_parts": parts,
             "illegal_actions": {**dict.fromkeys(ILLEGAL_KINDS, 0), **illegal, "total": self._illegal_total},
             "time_s": self.telemetry.time_s,

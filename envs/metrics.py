@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.imbalance import latency_cv, load_variance
-from imbres_gym.observation import Observation, tail_latency
+from imbres_gym.observation import Observation
+from imbres_gym.percentiles import tail_latencies, tail_latency
 from imbres_gym.telemetry import Telemetry
 
 
@@ -36,15 +37,16 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
     requests = sum(int(t.requests.sum()) for t in intervals)
     failed = sum(int(t.failed.sum()) for t in intervals)
     slow = sum(int(t.slow.sum()) for t in intervals)
-    latencies = np.concatenate([of_class for t in intervals for of_class in t.latencies_ms])
+    latencies = [of_class for t in intervals for of_class in t.latencies_ms]
+    p50_ms, p95_ms, p99_ms = tail_latencies(latencies, failed, (50.0, 95.0, 99.0))
     window_p95_ms = float(observation["window_p95_ms"].max())
     return {
         "containers": float(np.mean([t.ready.sum() + t.pending.sum() for t in intervals])),
         "connections": float(np.mean([t.connections.sum() for t in intervals])),
         "connection_churn": float(sum(t.connection_churn for t in intervals)),
-        "p50_ms": tail_latency(latencies, failed, 50.0),
-        "p95_ms": tail_latency(latencies, failed, 95.0),
-        "p99_ms": tail_latency(latencies, failed, 99.0),
+        "p50_ms": p50_ms,
+        "p95_ms": p95_ms,
+        "p99_ms": p99_ms,
         "window_p95_ms": window_p95_ms,
         "sla_violation": float(window_p95_ms > float(observation["sla_ms"][0])),
         "request_violation": slow / max(requests, 1),

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from imbres_gym.config import ConfigError, nearest
-from imbres_gym.observation import tail_latency
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 ALLOWED_SLOW_SHARE = 0.05
@@ -54,13 +53,16 @@ def make_weights(weights: RewardWeights | Mapping[str, float] | None) -> RewardW
     return RewardWeights(**given)
 
 
-def reward_parts(intervals: Sequence[Telemetry], info: ClusterInfo, connections_before: int) -> dict[str, float]:
+def reward_parts(
+    intervals: Sequence[Telemetry], info: ClusterInfo, connections_before: int, p95_ms: float
+) -> dict[str, float]:
     """The unweighted parts of one step's reward, each <= 0.
 
     Args:
         intervals: telemetry of the step's control intervals, at least one.
         info: fixed facts of the episode.
         connections_before: open connections before the step.
+        p95_ms: 95th percentile of the E2E latency of all requests of the step [ms].
 
     Returns:
         resource: minus the CPU quota of all containers (pending ones included), in units of the initial provisioning;
@@ -77,7 +79,7 @@ def reward_parts(intervals: Sequence[Telemetry], info: ClusterInfo, connections_
         "resource": 0.0 - _allocated(intervals, info),
         "violation": 0.0 - _excess(intervals),
         "churn": 0.0 - _churn(intervals, connections_before),
-        "latency": 0.0 - _relative_latency(intervals, info),
+        "latency": 0.0 - p95_ms / (p95_ms + info.sla_ms),
     }
 
 
@@ -117,9 +119,3 @@ def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
         shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
         connections_before = connections
     return float(np.mean(shares))
-
-
-def _relative_latency(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
-    latencies_ms = np.concatenate([of_class for t in intervals for of_class in t.latencies_ms])
-    p95_ms = tail_latency(latencies_ms, sum(int(t.failed.sum()) for t in intervals), 95.0)
-    return p95_ms / (p95_ms + info.sla_ms)

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 
-from imbres_gym.observation import FAILED_MS
+from imbres_gym.percentiles import FAILED_MS
 from imbres_gym.telemetry import ClusterInfo, pair_share_shape
 
 UNBOUNDED = float(np.finfo(np.float32).max)

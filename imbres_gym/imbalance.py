@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
 from imbres_gym.telemetry import Telemetry
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def load_variance(telemetry: Telemetry) -> float:
@@ -16,11 +18,8 @@ def load_variance(telemetry: Telemetry) -> float:
     Mean over the microservices that received load; 0 if none did. Arrivals at random leave some of it under an even
     split, too: about 1 / (requests per container in the interval).
     """
-    values = []
-    for microservice in range(len(telemetry.ready)):
-        mine = (telemetry.container_microservice == microservice) & telemetry.container_ready
-        values.append(_squared_cv(telemetry.container_rps[mine]))
-    return _mean_of_known(values)
+    ready, count = telemetry.container_ready, len(telemetry.ready)
+    return float(_mean_of_known(_squared_cv(telemetry.container_microservice, telemetry.container_rps, ready, count)))
 
 
 def latency_cv(telemetry: Telemetry) -> float:
@@ -28,19 +27,32 @@ def latency_cv(telemetry: Telemetry) -> float:
 
     Only hosts where spans ended count. Mean over the microservices that have some; 0 if none has.
     """
-    values = [
-        _squared_cv(row[fresh > 0]) for row, fresh in zip(telemetry.own_latency_ms, telemetry.samples, strict=True)
-    ]
-    return _mean_of_known([np.sqrt(value) for value in values])
+    n_microservices, n_hosts = telemetry.samples.shape
+    row = np.repeat(np.arange(n_microservices), n_hosts)
+    fresh = telemetry.samples.ravel() > 0
+    return float(_mean_of_known(np.sqrt(_squared_cv(row, telemetry.own_latency_ms.ravel(), fresh, n_microservices))))
 
 
-def _squared_cv(values: NDArray[np.float64]) -> float:
-    """Variance over mean squared; NaN without values or with mean 0."""
-    if values.size == 0 or (mean := float(values.mean())) <= 0.0:
-        return float("nan")
-    return float(values.var()) / mean**2
+@compiled
+def _squared_cv(group: Ints, values: Floats, counted: NDArray[np.bool_], groups: int) -> Floats:
+    """(groups,) variance over mean squared; NaN without values or with mean 0."""
+    count, mean, square = np.zeros(groups), np.zeros(groups), np.zeros(groups)
+    for i in range(len(values)):
+        if counted[i]:
+            count[group[i]] += 1.0
+            mean[group[i]] += values[i]
+    mean /= count
+    for i in range(len(values)):
+        if counted[i]:
+            square[group[i]] += (values[i] - mean[group[i]]) ** 2
+    return np.where(mean > 0.0, square / count / mean**2, np.nan)
 
 
-def _mean_of_known(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else 0.0
+@compiled
+def _mean_of_known(values: Floats) -> float:
+    total, known = 0.0, 0
+    for value in values:
+        if not np.isnan(value):
+            total += value
+            known += 1
+    return total / known if known else 0.0

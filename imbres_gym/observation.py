@@ -36,13 +36,13 @@ importance RI [-1, 1] and its congestion intensity CI (p99 / p50, >= 1; 0 if unk
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.critical_path import PathWindow
+from imbres_gym.latency_window import LatencyWindow
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 Observation = dict[str, NDArray[Any]]
@@ -71,38 +71,26 @@ class Observer:
 
     def __init__(self, info: ClusterInfo) -> None:
         self._info = info
-        self._window: deque[Telemetry] = deque()
+        self._window = LatencyWindow(len(info.classes), info.scaling_interval_s)
         self._paths = PathWindow(len(info.microservices), info.scaling_interval_s)
 
     def reset(self) -> None:
         """Forget the past."""
-        self._window.clear()
+        self._window.reset()
         self._paths.reset()
 
     def observe(self, telemetry: Telemetry) -> Observation:
         """The observation after one more interval; its arrays are new and belong to the caller."""
-        self._window.append(telemetry)
-        horizon = telemetry.time_s - self._info.scaling_interval_s
-        while self._window[0].time_s <= horizon + 1e-9:
-            self._window.popleft()
+        self._window.add(telemetry)
         observation: Observation = {name: np.array(getattr(telemetry, name), np.int64) for name in _INTEGER}
         observation.update({name: np.array(getattr(telemetry, name), np.float32) for name in _REAL})
         observation["time_s"] = np.array([telemetry.time_s], np.float32)
         observation["sla_ms"] = np.array([self._info.sla_ms], np.float32)
-        observation["window_p95_ms"] = self._window_p95()
+        observation["window_p95_ms"] = self._window.p95_ms().astype(np.float32)
         observation["containers"], observation["container_usage"] = self._container_table(telemetry)
         self._paths.add(telemetry.spans, telemetry.time_s)
         observation["critical_path"] = self._paths.features().astype(np.float32)
         return observation
-
-    def _window_p95(self) -> NDArray[np.float32]:
-        """p95 per class over the window; a failed request counts as slower than all."""
-        p95 = np.zeros(len(self._info.classes), np.float32)
-        for index in range(len(p95)):
-            latencies = np.concatenate([t.latencies_ms[index] for t in self._window])
-            failed = sum(int(t.failed[index]) for t in self._window)
-            p95[index] = tail_latency(latencies, failed, 95.0)
-        return p95
 
     def _container_table(self, telemetry: Telemetry) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows = min(len(telemetry.container_id), self._info.max_containers)
@@ -116,16 +104,3 @@ class Observer:
         usage[:rows, 1] = telemetry.container_cpu[:rows]
         usage[:rows, 2] = telemetry.container_age_s[:rows]
         return table, usage
-
-
-FAILED_MS = 10_000.0
-"""Latency that stands for a failed request in percentiles [ms]: the client's time-out in DeathStarBench (10 s)."""
-
-
-def tail_latency(latencies_ms: NDArray[np.float64], failed: int, percentile: float) -> float:
-    """Percentile of the latencies where each failed request counts as `FAILED_MS`; 0 without requests."""
-    total = latencies_ms.size + failed
-    if total == 0:
-        return 0.0
-    everything = np.concatenate([latencies_ms, np.full(failed, FAILED_MS)]) if failed else latencies_ms
-    return float(np.percentile(everything, percentile))

@@ -8,6 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
+
 
 @dataclass(frozen=True)
 class Links:
@@ -144,15 +146,42 @@ def project_proportions(
     """
     if proportions.shape != ready.shape:
         raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
-    raw = np.asarray(proportions, dtype=np.float64)
-    allowed = ready > 0
-    legal = np.where(allowed & np.isfinite(raw) & (raw > 0.0), raw, 0.0)
-    live = allowed.any(axis=1)
-    with np.errstate(over="ignore"):  # a row of huge entries is no simplex either way
-        changed = live & ((np.abs(legal.sum(axis=1) - 1.0) > 1e-6) | np.any(legal != raw, axis=1))
-    peak = legal.max(axis=1, keepdims=True)
-    legal = np.divide(legal, peak, out=np.zeros_like(legal), where=peak > 0.0)
-    sums = legal.sum(axis=1)
-    scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0.0)
-    result = np.where((sums > 0.0)[:, None], legal * scale[:, None], balanced_proportions(ready))
-    return result, int(changed.sum())
+    legal, changed = _project(np.ascontiguousarray(proportions, np.float64), ready)
+    return legal, changed
+
+
+@compiled
+def _project(raw: NDArray[np.float64], ready: NDArray[np.integer]) -> tuple[NDArray[np.float64], int]:
+    n_rows, n_hosts = raw.shape
+    legal, changed = np.zeros((n_rows, n_hosts)), 0
+    for i in range(n_rows):
+        containers, repaired, peak = 0, False, 0.0
+        for h in range(n_hosts):
+            containers += ready[i, h]
+            if ready[i, h] > 0 and 0.0 < raw[i, h] < np.inf:  # false for NaN
+                legal[i, h] = raw[i, h]
+                peak = max(peak, raw[i, h])
+            elif raw[i, h] != 0.0:
+                repaired = True
+        changed += containers > 0 and (repaired or not abs(_sum(legal[i]) - 1.0) <= 1e-6)
+        if peak > 0.0:  # a row of huge entries has no finite sum
+            legal[i] /= peak
+            legal[i] *= 1.0 / _sum(legal[i])
+        elif containers > 0:
+            for h in range(n_hosts):
+                legal[i, h] = ready[i, h] / containers
+    return legal, changed
+
+
+@compiled
+def _sum(row: NDArray[np.float64]) -> float:
+    """In the order of `np.sum`, up to 128 values: results do not depend on what is compiled."""
+    total, whole = 0.0, len(row) - len(row) % 8
+    if whole > 0:
+        parts = row[:8].copy()
+        for i in range(8, whole):
+            parts[i % 8] += row[i]
+        total = ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]))
+    for i in range(whole, len(row)):
+        total += row[i]
+    return total

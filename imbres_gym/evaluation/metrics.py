@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.observation import FAILED_MS, tail_latency
+from imbres_gym.percentiles import FAILED_MS, tail_latency
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.evaluation.metrics import Recording
 from imbres_gym.imbalance import load_variance
-from imbres_gym.observation import tail_latency
+from imbres_gym.percentiles import tail_latency
 from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import Telemetry
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.cluster import make_cluster
-from imbres_gym.observation import Observer, tail_latency
+from imbres_gym.observation import Observer
+from imbres_gym.percentiles import tail_latency
 from imbres_gym.plan import Plan, project_proportions
 from imbres_gym.policy import ConnectionPolicy, load_object
 from imbres_gym.scenario import Scenario

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from imbres_gym.cluster import make_cluster
-from imbres_gym.observation import Observer, tail_latency
+from imbres_gym.observation import Observer
+from imbres_gym.percentiles import tail_latency
 from imbres_gym.plan import Plan
 from imbres_gym.policy import load_object
 from imbres_gym.profiling.design import CONNECTIONS, MEASURE_S, Run

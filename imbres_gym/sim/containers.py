@@ -1,5 +1,6 @@
 """What telemetry says of containers, the same for every engine that keeps them in slots."""
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from typing import Any
@@ -7,15 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.sim.routing import count_ready
+from imbres_gym.jit import compiled
 from imbres_gym.sim.state import FREE, PENDING, READY
 from imbres_gym.telemetry import ClusterInfo
+
+FIELDS = (
+    "container_id",
+    "container_microservice",
+    "container_host",
+    "container_ready",
+    "container_rps",
+    "container_cpu",
+    "container_age_s",
+    "load_rps",
+    "cpu_utilisation",
+    "pending",
+)
 
 
 def container_telemetry(
     slots: NDArray[np.void],
     info: ClusterInfo,
-    cores_used: NDArray[np.float64],
+    idle_cores: NDArray[np.float64],
+    used_scale: float,
     shape: tuple[int, int],
     seconds: float,
     end_s: float,
@@ -25,28 +40,52 @@ def container_telemetry(
     Args:
         slots: records of the containers.
         info: quotas.
-        cores_used: CPU that each slot used in the interval, its idle use included [cores].
+        idle_cores: (M,) CPU that a container uses all the time.
+        used_scale: unit of `slots["used"]`, in core-seconds.
         shape: (M, H).
         seconds: length of the interval.
         end_s: its end.
     """
-    alive = slots["life"] != FREE
-    flat = slots["microservice"][alive].astype(np.int64) * shape[1] + slots["host"][alive]
-    size = shape[0] * shape[1]
-    cores = info.cores[slots["microservice"]]
-    quota = np.bincount(flat, cores[alive], size).reshape(shape)
-    used = np.bincount(flat, cores_used[alive], size).reshape(shape)
-    shown = np.flatnonzero((slots["life"] == READY) | (slots["life"] == PENDING))
-    shown = shown[np.argsort(slots["id"][shown])]
-    return {
-        "container_id": slots["id"][shown],
-        "container_microservice": slots["microservice"][shown].astype(np.int64),
-        "container_host": slots["host"][shown].astype(np.int64),
-        "container_ready": slots["life"][shown] == READY,
-        "container_rps": slots["arrivals"][shown] / seconds,
-        "container_cpu": cores_used[shown] / cores[shown],
-        "container_age_s": end_s - slots["created"][shown] * 1e-3,
-        "load_rps": np.bincount(flat, slots["arrivals"][alive], size).reshape(shape) / seconds,
-        "cpu_utilisation": np.divide(used, quota, out=np.zeros(shape), where=quota > 0.0),
-        "pending": count_ready(slots, shape, PENDING),
-    }
+    values = _container_telemetry(slots, info.cores, idle_cores, used_scale, shape[0], shape[1], seconds, end_s)
+    return dict(zip(FIELDS, values, strict=True))
+
+
+@compiled
+def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices, n_hosts, seconds, end_s):
+    shown = 0
+    for i in range(len(slots)):
+        shown += slots[i].life == READY or slots[i].life == PENDING
+    places, ids = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
+    shape = (n_microservices, n_hosts)
+    load, quota, used, pending = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+    row = 0
+    for i in range(len(slots)):
+        slot = slots[i]
+        if slot.life == FREE:
+            continue
+        m, h = slot.microservice, slot.host
+        load[m, h] += slot.arrivals
+        quota[m, h] += quotas[m]
+        used[m, h] += slot.used * used_scale / seconds + idle_cores[m]
+        pending[m, h] += slot.life == PENDING
+        if slot.life == READY or slot.life == PENDING:
+            places[row], ids[row] = i, slot.id
+            row += 1
+    order = np.argsort(ids)
+    microservice, host = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
+    ready, rps, cpu, age = np.zeros(shown, np.bool_), np.zeros(shown), np.zeros(shown), np.zeros(shown)
+    for row in range(shown):
+        slot = slots[places[order[row]]]
+        m = np.int64(slot.microservice)
+        microservice[row], host[row], ready[row] = m, slot.host, slot.life == READY
+        rps[row] = slot.arrivals / seconds
+        cpu[row] = (slot.used * used_scale / seconds + idle_cores[m]) / quotas[m]
+        age[row] = end_s - slot.created * 1e-3
+    for m in range(n_microservices):
+        for h in range(n_hosts):
+            load[m, h] /= seconds
+            if quota[m, h] > 0.0:
+                used[m, h] /= quota[m, h]
+            else:
+                used[m, h] = 0.0
+    return ids[order], microservice, host, ready, rps, cpu, age, load, used, pending

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from imbres_gym.telemetry import ClusterInfo
 
+SUM_TOLERANCE = 1e-5
+"""How far from 1 a row of load proportions may sum: they may come in single precision."""
+
 
 def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]) -> NDArray[np.float64]:
     """(M, H) load proportions, 0 where there is no ready container.
@@ -18,7 +21,7 @@ def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]
     if given.shape != ready.shape or not np.all(given >= 0.0):
         raise ValueError(f"proportions must be {ready.shape} and >= 0")
     legal = np.where(ready > 0, given, 0.0)
-    if not np.allclose(legal.sum(axis=1)[ready.any(axis=1)], 1.0, atol=1e-6):
+    if np.any((np.abs(legal.sum(axis=1) - 1.0) > SUM_TOLERANCE) & ready.any(axis=1)):
         raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
     return legal
 

@@ -36,12 +36,11 @@ def measure(episode: Episode, info: ClusterInfo, program: Program, end_s: float)
         if values.size:
             episode.e2e[c] = [values.mean(), *np.percentile(values, [50.0, 95.0, 99.0])]
 
-    cores_used = slots["used"] * 1e-3 / interval_s + program.idle_cores[slots["microservice"]]
     opened = np.setxor1d(episode.routing.links, episode.links, assume_unique=True).size
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=interval_s,
-        **container_telemetry(slots, info, cores_used, (shape[0], shape[1]), interval_s, end_s),
+        **container_telemetry(slots, info, program.idle_cores, 1e-3, (shape[0], shape[1]), interval_s, end_s),
         own_latency_ms=episode.latency[0].copy(),
         own_p95_ms=episode.latency[1].copy(),
         samples=samples,

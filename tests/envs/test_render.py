@@ -15,7 +15,7 @@ from envs.base import MicroserviceEnv
 from envs.metrics import class_p95_ms
 from envs.render import Renderer
 from envs.render_text import render_text
-from imbres_gym.observation import FAILED_MS
+from imbres_gym.percentiles import FAILED_MS
 
 
 def shown(mode: str | None, steps: int = 2, **kwargs: Any) -> gym.Env[Any, Any]:

@@ -25,6 +25,11 @@ def measured(**changes: Any) -> Telemetry:
     return replace(BASE, **arrays)
 
 
+def parts_of(intervals: list[Telemetry], connections_before: int) -> dict[str, float]:
+    metrics = step_metrics(intervals, Observer(INFO).observe(intervals[-1]))
+    return reward_parts(intervals, INFO, connections_before, metrics["p95_ms"])
+
+
 def test_the_parts_of_a_hand_made_step() -> None:
     # Two containers of each microservice at the start (6 x 0.5 cores); now 3 + 3 + 3, one of them pending.
     first = measured(
@@ -36,7 +41,7 @@ def test_the_parts_of_a_hand_made_step() -> None:
         connection_churn=4,
     )
     second = replace(first, requests=np.array([300]), slow=np.array([40]), connection_churn=0)
-    parts = reward_parts([first, second], INFO, connections_before=10)
+    parts = parts_of([first, second], connections_before=10)
     assert INFO.initial_replicas.tolist() == [2, 2, 2]
     assert parts["resource"] == pytest.approx(-9 / 6)
     # 60 of 400 requests are slow, 15 %; 5 % are allowed; the rest is rescaled by 95 %.
@@ -47,7 +52,7 @@ def test_the_parts_of_a_hand_made_step() -> None:
 
 @pytest.mark.parametrize(("slow", "violation"), [(0, 0.0), (5, 0.0), (6, -0.01 / 0.95), (100, -1.0)])
 def test_a_violation_starts_where_the_p95_exceeds_the_sla(slow: int, violation: float) -> None:
-    parts = reward_parts([measured(requests=[100], slow=[slow])], INFO, connections_before=0)
+    parts = parts_of([measured(requests=[100], slow=[slow])], connections_before=0)
     assert parts["violation"] == pytest.approx(violation)
 
 
@@ -55,10 +60,10 @@ def test_the_latency_part_is_a_half_at_the_sla_and_counts_failures_as_slowest() 
     # SLA 20 ms. 100 requests of 20 ms: 20 / (20 + 20); of 60 ms: 60 / (60 + 20).
     for latency_ms, part in ((20.0, -0.5), (60.0, -0.75)):
         telemetry = measured(latencies_ms=(np.full(100, latency_ms),), failed=[0])
-        assert reward_parts([telemetry], INFO, 0)["latency"] == pytest.approx(part)
+        assert parts_of([telemetry], 0)["latency"] == pytest.approx(part)
     # 10 of 110 failed: the p95 is theirs, 10 s.
     telemetry = measured(latencies_ms=(np.full(100, 20.0),), failed=[10])
-    assert reward_parts([telemetry], INFO, 0)["latency"] == pytest.approx(-10_000 / 10_020)
+    assert parts_of([telemetry], 0)["latency"] == pytest.approx(-10_000 / 10_020)
 
 
 def test_latency_counts_nothing_unless_it_is_given_a_weight() -> None:
@@ -68,12 +73,12 @@ def test_latency_counts_nothing_unless_it_is_given_a_weight() -> None:
 
 
 def test_no_requests_are_no_violation() -> None:
-    assert reward_parts([measured(requests=[0], slow=[0])], INFO, connections_before=0)["violation"] == 0.0
+    assert parts_of([measured(requests=[0], slow=[0])], connections_before=0)["violation"] == 0.0
 
 
 def test_the_worst_class_counts() -> None:
     telemetry = measured(requests=[1000, 10], slow=[0, 10])
-    assert reward_parts([telemetry], INFO, connections_before=0)["violation"] == pytest.approx(-1.0)
+    assert parts_of([telemetry], connections_before=0)["violation"] == pytest.approx(-1.0)
 
 
 @given(
@@ -102,7 +107,7 @@ def test_the_reward_stays_within_its_bounds(
         connections=[connections, 0],
         connection_churn=churn,
     )
-    parts = reward_parts([telemetry], INFO, before)
+    parts = parts_of([telemetry], before)
     bounds = reward_bounds(INFO, weights)
     for name, value in {**parts, "reward": weighted_sum(parts, weights)}.items():
         low, high = bounds[name]
@@ -111,7 +116,7 @@ def test_the_reward_stays_within_its_bounds(
 
 def test_the_most_expensive_cluster_reaches_the_lower_bound() -> None:
     full = measured(ready=[[3, 3]] * 3, pending=[[0, 0]] * 3, requests=[9], slow=[9], connections=[0, 0])
-    parts = reward_parts([replace(full, connection_churn=50)], INFO, connections_before=50)
+    parts = parts_of([replace(full, connection_churn=50)], connections_before=50)
     weights = RewardWeights()
     assert weighted_sum(parts, weights) == pytest.approx(reward_bounds(INFO, weights)["reward"][0])
 

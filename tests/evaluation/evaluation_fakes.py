@@ -14,7 +14,7 @@ import numpy as np
 from imbres_gym.agent import AgentConfig
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.task import EpisodeTask
-from imbres_gym.observation import tail_latency
+from imbres_gym.percentiles import tail_latency
 from imbres_gym.scenario import Scenario, validate
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 

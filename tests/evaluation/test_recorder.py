@@ -7,7 +7,7 @@ import numpy as np
 
 from imbres_gym.evaluation.episode import run_episode
 from imbres_gym.evaluation.recorder import Recorder, class_percentiles
-from imbres_gym.observation import FAILED_MS
+from imbres_gym.percentiles import FAILED_MS
 from imbres_gym.telemetry import Telemetry
 
 

@@ -19,7 +19,7 @@ from imbres_gym.evaluation.report import markdown_table, rich_tables, summarise
 from imbres_gym.evaluation.runner import EpisodeFailure
 from imbres_gym.evaluation.statistics import Estimate
 from imbres_gym.evaluation.tensorboard import write_logs
-from imbres_gym.observation import FAILED_MS
+from imbres_gym.percentiles import FAILED_MS
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flips=st.lists(st.tuples(st.floats(0.0, 0.999), st.integers(1, 255)), max_size=3),
     kept=st.just(1.0) | st.floats(0.0, 1.0),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_anywhere_is_found_or_does_not_matter(stored: Path, flips: list[tuple[float, int]], kept: float) -> None:
     """Bits flipped, or the end cut off: the episode is refused with a reason, or read as it was written."""
     damaged = bytearray(stored.read_bytes())

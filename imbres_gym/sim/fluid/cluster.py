@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,17 @@ from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
-from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology, new_interval
-from imbres_gym.sim.fluid.fleet import connect, muster, open_connections
+from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology
+from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds
+from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S, open_episode
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.routing import count_ready
 from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
-from imbres_gym.sim.world import build_world, sensitivities
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 REHEARSALS = 3
@@ -47,7 +48,6 @@ class FluidCluster:
         self._scenario = scenario
         self._info = cluster_info(scenario)
         self._kinds = compile_kinds(scenario)
-        self._sensitivity = sensitivities(scenario.application)
         self._lifecycle = Lifecycle(self._info, scenario.hosts.memory_mb, _nothing_more)
         self._engine = Engine(scenario, self._info, self._kinds)
         self._up = np.array([up for up, _ in self._info.pairs], np.int64)
@@ -79,7 +79,6 @@ class FluidCluster:
             streams=seeded_streams(opening.kernel_seed),
             rng=opening.rng,
             interference=path,
-            world=build_world(scenario.effects, self._sensitivity, path[0]),
             wanted=info.initial_replicas.copy(),
             proportions=np.zeros(shape),
             ready=np.zeros(shape, np.int64),
@@ -89,12 +88,13 @@ class FluidCluster:
             measured=nobody,
             pair_share=None,
             utilisation=path[0].copy(),
-            kinds=self._kinds,
-            expected=None,
+            kinds=self._kinds._replace(groups=self._kinds.groups.copy(), second_ms2=self._kinds.second_ms2.copy()),
+            work=None,
             next_id=0,
             now_s=0.0,
             measured_s=0.0,
-            interval=new_interval(n_microservices, n_hosts, n_classes),
+            tally=new_tally(n_microservices, n_hosts, n_classes),
+            latencies=[[] for _ in range(n_classes)],
             latency=np.zeros((3, *shape)),
             microservice_p95=np.zeros(n_microservices),
             e2e=np.zeros((n_classes, 4)),
@@ -116,7 +116,7 @@ class FluidCluster:
             ValueError: a part has the wrong shape or an illegal value.
             ConfigError: the plan names a balancer that picks the container of each single call.
         """
-        episode = self._now
+        episode, reconnect = self._now, False
         if plan.balancer is not None and Balancer(plan.balancer) is not Balancer.WEIGHTED:
             raise ConfigError(
                 f"balancer: {Balancer(plan.balancer).value!r} picks the container of each single call, which the fluid "
@@ -125,6 +125,7 @@ class FluidCluster:
         if plan.proportions is not None:
             episode.proportions = legal_proportions(plan.proportions, episode.ready)
         if plan.connections is not None:
+            reconnect = bool(plan.connections.links or episode.plan.links) and plan.connections is not episode.plan
             episode.plan = plan.connections
         if plan.placement is not None:
             episode.placement = legal_placement(plan.placement, episode.ready.shape)
@@ -133,7 +134,11 @@ class FluidCluster:
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
                 return
-        self._route()
+        if reconnect:
+            self._route()
+        elif plan.proportions is not None:
+            weight = _pool_weight(episode.topology.fleet, episode.proportions, episode.ready)
+            episode.topology = replace(episode.topology, pool_weight=weight)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
@@ -151,7 +156,7 @@ class FluidCluster:
             self._engine.step(episode, until_s - episode.now_s)
             episode.now_s = until_s
         episode.now_s = end_s
-        return measure(episode, self._info, self._engine.idle_cores, self._up, self._down)
+        return measure(episode, self._info, self._engine.model.idle_cores, self._up, self._down)
 
     def snapshot(self) -> object:
         """A copy of the whole state; it can be pickled."""
@@ -176,9 +181,9 @@ class FluidCluster:
         Returns:
             (n,) ids, (n,) calls/s, (n,) CPU demand as a share of the quota.
         """
-        stations = self._now.expected
-        if stations is None:
-            raise RuntimeError("no step yet")
+        if self._now.work is None:
+            raise RuntimeError("no step under this plan yet")
+        stations = self._now.work.stations
         return self._now.topology.fleet.id, stations.calls, stations.load
 
     def close(self) -> None:
@@ -219,6 +224,7 @@ class FluidCluster:
         episode = self._now
         plan = Plan(connections=episode.plan)
         episode.topology = self._topology(episode.slots, episode.proportions, episode.ready, plan)
+        episode.work = None
 
     def _topology(
         self, slots: NDArray[np.void], proportions: NDArray[np.float64], ready: NDArray[np.int64], plan: Plan
@@ -226,15 +232,20 @@ class FluidCluster:
         kinds, effects = self._kinds, self._scenario.effects
         fleet = muster(slots, ready.shape, kinds.members, kinds.of_microservice)
         rows = connect(fleet, self._info.pairs, plan.connections or FULL_CONNECTION)
-        weight = np.divide(proportions, ready, out=np.zeros_like(proportions), where=ready > 0)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
         return Topology(
             fleet=fleet,
             rows=rows,
-            pool_weight=weight[fleet.microservice, fleet.host],
+            pool_weight=_pool_weight(fleet, proportions, ready),
             connections=connections,
             factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
         )
+
+
+def _pool_weight(fleet: Fleet, proportions: NDArray[np.float64], ready: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) share of a microservice's load that a container gets by the load proportions."""
+    of_cell = proportions.ravel()[fleet.cell_place] / ready.ravel()[fleet.cell_place]
+    return np.asarray(of_cell[fleet.cell])
 
 
 def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:

@@ -11,7 +11,20 @@ from numba import njit
 from imbres_gym.sim.compiled import OPTIONS, stamped
 
 HERE = Path(__file__).parent
-MODULES = ("compose", "draw", "end_to_end", "fleet", "flow", "histogram", "levels", "own", "station")
+MODULES = (
+    "compose",
+    "draw",
+    "end_to_end",
+    "fleet",
+    "flow",
+    "histogram",
+    "interval",
+    "levels",
+    "own",
+    "station",
+    "step",
+    "weather",
+)
 SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py")
 
 

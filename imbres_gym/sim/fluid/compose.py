@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.histogram import NODES, convolve, delay, larger, parallel, rescale, spread_evenly
+from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, convolve, delay, larger, parallel, rescale, spread_evenly
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Times(NamedTuple):
     apart: Floats  # (stages,) chance that a stage ends in another period than it begins in
     groups: Floats  # (K,) as in `Kinds`, with the waits of this step
     second_ms2: Floats
-    scratch: Floats  # (6, NODES + 2)
+    scratch: Floats  # (6, SCRATCH)
 
 
 def new_times(n_kinds: int, n_stages: int) -> Times:
@@ -59,19 +59,20 @@ def new_times(n_kinds: int, n_stages: int) -> Times:
         apart=np.zeros(n_stages),
         groups=np.zeros(n_kinds),
         second_ms2=np.zeros(n_kinds),
-        scratch=np.zeros((6, NODES + 2)),
+        scratch=np.zeros((6, SCRATCH)),
     )
 
 
 @kernel
-def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, times):
+def compose(kinds, fleet, stations, response, weather, store_shape, rates, losses, runs, times):
     """Compose the times of all kinds, called ones before their callers.
 
     Args:
         kinds: who calls whom.
         fleet: the containers.
         stations: how they fare.
-        world: of `imbres_gym.sim.world`.
+        response: constants of interference.
+        weather: what it does at the moment.
         store_shape: Gamma shape of the latency of a store.
         rates: of each kind to each container.
         losses: of a burst of each kind in each container, see `station.look_up`.
@@ -90,18 +91,17 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
         times.groups[k], times.second_ms2[k] = kinds.groups[k], kinds.second_ms2[k]
         if total <= 0.0:
             continue
-        busy, preempted = narrow(kinds, k, fleet, stations, world, rates, runs, total, times)
+        busy, preempted = narrow(kinds, k, fleet, stations, response, weather, rates, runs, total, times)
         step = reach(kinds, k, fleet, stations, rates, losses, runs, times)
-        step = math.sqrt(step**2 + kinds.bursts[k] * (busy + preempted) * (FAR * world.delay_ms) ** 2) / (NODES - 2)
+        step = math.sqrt(step**2 + kinds.bursts[k] * (busy + preempted) * (FAR * response.delay_ms) ** 2) / (NODES - 2)
         times.step[k] = step
         if step > 0.0:
             mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own, times.scratch[5])
             for j in range(NODES):
                 mine[j] = own[j]
-            delay(mine, busy, world.delay_ms / step)
-            delay(mine, preempted, world.delay_ms / step)
+            delay(mine, busy, preempted, response.delay_ms / step)
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
-            again = longest(kinds, k, s, world, store_shape, times, step, stage, called, other)
+            again = longest(kinds, k, s, response, store_shape, times, step, stage, called, other)
             times.apart[s] = again
             if step > 0.0:
                 convolve(mine, stage, other)
@@ -110,13 +110,13 @@ def compose(kinds, fleet, stations, world, store_shape, rates, losses, runs, tim
                     called[j] = again * own[j]
                 called[0] += 1.0 - again
                 convolve(mine, called, other)
-                delay(mine, busy * made(kinds, s), world.delay_ms / step)
-                delay(mine, preempted * made(kinds, s), world.delay_ms / step)
+                follows = made(kinds, s)
+                delay(mine, busy * follows, preempted * follows, response.delay_ms / step)
         clump(kinds, k, times)
 
 
 @inlined
-def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
+def narrow(kinds, k, fleet, stations, response, weather, rates, runs, total, times):
     """The narrow part of the bursts of kind k, over all containers; returns the chances of delays of a burst."""
     m, n = kinds.microservice[k], kinds.bursts[k]
     shape = kinds.shapes[kinds.shape[k]]
@@ -126,16 +126,15 @@ def narrow(kinds, k, fleet, stations, world, rates, runs, total, times):
         i, container = following, shift + following
         following += runs[i]
         share = rates[i] * runs[i] / total
-        h = fleet.host[container]
-        busy = world.contention[m, h]
+        busy = weather.contention[fleet.cell[container]]
         demand = kinds.burst_ms[k] * stations.stretch[container]
         time = demand * stations.slowness[container]
         here = n * time
         contention += share * busy
-        preemption += share * (1.0 - math.exp(-busy * world.preemption_per_ms * demand))
+        preemption += share * (1.0 - math.exp(-busy * response.preemption_per_ms * demand))
         mean += share * here
         second += share * (here * here + n * time * time / shape)
-        network += share * world.network_wait[m, h]
+        network += share * weather.network_wait[fleet.host[container]]
     times.mean[k] = mean
     times.variance[k] = max(0.0, second - mean * mean)
     times.network[k] = network
@@ -225,14 +224,14 @@ def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out, de
 
 
 @inlined
-def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
+def longest(kinds, k, s, response, store_shape, times, step, stage, called, other):
     """The longest call of stage s of kind k: its wide part in `stage`; the narrow one is added to that of kind k.
 
     Returns the chance that the stage ends in another period than it begins in: its time over the period, at most 1.
     """
     mean, variance = 0.0, 0.0
     for child in range(kinds.child[s], kinds.child[s + 1]):
-        here, spread = one_call(kinds, k, child, world, store_shape, times, step, called, other)
+        here, spread = one_call(kinds, k, child, response, store_shape, times, step, called, other)
         if child == kinds.child[s]:
             for j in range(NODES):
                 stage[j] = called[j]
@@ -253,7 +252,7 @@ def longest(kinds, k, s, world, store_shape, times, step, stage, called, other):
 
 
 @inlined
-def one_call(kinds, k, child, world, store_shape, times, step, called, other):
+def one_call(kinds, k, child, response, store_shape, times, step, called, other):
     """A call with its repetitions, made or not: its wide part in `called`, mean and variance of its narrow part."""
     kind = kinds.child_kind[child]
     repeat, probability = kinds.child_repeat[child], kinds.child_probability[child]
@@ -264,7 +263,7 @@ def one_call(kinds, k, child, world, store_shape, times, step, called, other):
         variance = kinds.child_store_ms[child] ** 2 / store_shape * repeat
     else:
         wait = max(times.network[k], times.network[kind])
-        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[kind]] * wait)
+        hop = kinds.hop_ms * (1.0 + response.network[kinds.microservice[kind]] * wait)
         mean = (times.mean[kind] + hop) * repeat
         variance = (times.variance[kind] + 0.5 * hop * hop) * repeat
         if times.step[kind] > 0.0:

@@ -114,7 +114,7 @@ def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
             scale[cell] = max(p95[cell] / quantiles[cell, P95], 1e-3)
 
 
-@kernel
+@inlined
 def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, latencies):
     """Sorted latencies of as many requests of class c as there is room for in `latencies`.
 
@@ -148,6 +148,47 @@ def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, lat
         gap = upto[b + 1] - upto[b]
         part = min(max((u - upto[b]) / gap, 0.0), 1.0) if gap > 0.0 else 0.5
         latencies[r] = composed.origin[c] + (b + part) * width
+    if count < FEW:
+        insert(latencies)
+
+
+@inlined
+def insert(values):
+    """Sort a few values."""
+    for i in range(1, len(values)):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
+@kernel
+def draw_requests(waves, streams, work, deadline_ms, sla_ms, begin, latencies, good, tally):
+    """Sorted latencies of the requests that end without failure, and the count of all that end.
+
+    Args:
+        waves: see `bridge_waves`.
+        streams: random numbers.
+        work: of the step.
+        deadline_ms: (C,) a slower request fails.
+        sla_ms: a slower one is slow.
+        begin: (C + 1,) ranges of the classes in `latencies`, one place for each that does not fail.
+        latencies: (begin[-1],) is overwritten, sorted within a class.
+        good: (C,) is overwritten: requests that meet their deadline, the first of their class.
+        tally: counts requests.
+    """
+    for c in range(len(good)):
+        values = latencies[begin[c] : begin[c + 1]]
+        measured_latencies(work.composed, c, waves, work.inflation[c], streams, work.bridge, work.upto, values)
+        good[c] = slow = 0
+        for value in values:
+            good[c] += value <= deadline_ms[c]
+            slow += value > sla_ms
+        late = len(values) - good[c]
+        tally.ended[c] += np.int64(work.every[c])
+        tally.failed[c] += np.int64(work.failed[c]) + late
+        tally.slow[c] += np.int64(work.failed[c]) + max(slow, late)
 
 
 @kernel

@@ -35,12 +35,12 @@ def new_composed(n_classes: int) -> Composed:
 
 
 @kernel
-def end_to_end(kinds, world, times, composed):
+def end_to_end(kinds, response, times, composed):
     """E2E latency of each class: the time of its root, and the messages from and to the end user."""
     density, even = composed.scratch[0], composed.scratch[1]
     for c in range(len(kinds.root)):
         k = kinds.root[c]
-        hop = kinds.hop_ms * (1.0 + world.network_sensitivity[kinds.microservice[k]] * times.network[k])
+        hop = kinds.hop_ms * (1.0 + response.network[kinds.microservice[k]] * times.network[k])
         mean, variance, step = times.mean[k] + hop, times.variance[k] + 0.5 * hop * hop, times.step[k]
         wide, chance = times.wide[k], composed.chance[c]
         last, tail = NODES - 1, wide[NODES - 1]

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.fluid.fleet import Fleet, Rows
 from imbres_gym.sim.fluid.kinds import Kinds
-from imbres_gym.sim.fluid.station import Stations
-from imbres_gym.sim.state import World
+from imbres_gym.sim.fluid.step import Tally, Work
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,45 +51,6 @@ class Topology:
 
 
 @dataclass
-class Interval:
-    """What has happened since the last telemetry (M microservices, H hosts, C request classes).
-
-    Attributes:
-        arrived, ended, failed, slow: (C,) requests.
-        latencies: (C,) lists of sorted latencies, one array for each step [ms].
-        samples: (M, H) spans that ended.
-        mean, p95: (M, H) sums over spans of the own latency of their step [ms].
-        microservice_p95: (M,) likewise.
-    """
-
-    arrived: Ints
-    ended: Ints
-    failed: Ints
-    slow: Ints
-    latencies: list[list[Floats]]
-    samples: Ints
-    mean: Floats
-    p95: Floats
-    microservice_p95: Floats
-
-
-def new_interval(n_microservices: int, n_hosts: int, n_classes: int) -> Interval:
-    """An interval in which nothing has happened."""
-    shape = (n_microservices, n_hosts)
-    return Interval(
-        arrived=np.zeros(n_classes, np.int64),
-        ended=np.zeros(n_classes, np.int64),
-        failed=np.zeros(n_classes, np.int64),
-        slow=np.zeros(n_classes, np.int64),
-        latencies=[[] for _ in range(n_classes)],
-        samples=np.zeros(shape, np.int64),
-        mean=np.zeros(shape),
-        p95=np.zeros(shape),
-        microservice_p95=np.zeros(n_microservices),
-    )
-
-
-@dataclass
 class FluidEpisode:
     """The state; `clone` is a snapshot. Arrays without a comment are those of `imbres_gym.sim.episode.Episode`."""
 
@@ -98,7 +58,6 @@ class FluidEpisode:
     streams: NDArray[np.uint64]
     rng: np.random.Generator
     interference: Floats
-    world: World
     wanted: Ints
     proportions: Floats
     ready: Ints
@@ -107,13 +66,14 @@ class FluidEpisode:
     topology: Topology
     measured: Topology  # at the last telemetry
     pair_share: Floats | None  # (P, H, H), likewise
-    utilisation: Floats  # (H, 4) of the last step, at most 1
+    utilisation: Floats  # (H, 4) of the last step, above 1 where a host is overloaded
     kinds: Kinds  # with the groups of bursts of the last step
-    expected: Stations | None  # how containers fared in the last step
+    work: Work | None  # of the last step, as long as the topology is the same
     next_id: int
     now_s: float
     measured_s: float
-    interval: Interval
+    tally: Tally
+    latencies: list[list[Floats]]  # (C,) of one sorted array for each step since the last telemetry [ms]
     latency: Floats
     microservice_p95: Floats
     e2e: Floats
@@ -134,7 +94,11 @@ class FluidEpisode:
             slots=self.slots.copy(),
             streams=self.streams.copy(),
             rng=copy.deepcopy(self.rng),
-            interval=copy.deepcopy(self.interval),
+            kinds=self.kinds._replace(groups=self.kinds.groups.copy(), second_ms2=self.kinds.second_ms2.copy()),
+            utilisation=self.utilisation.copy(),
+            work=None,
+            tally=Tally._make(values.copy() for values in self.tally),
+            latencies=[list(parts) for parts in self.latencies],
             latency=self.latency.copy(),
             microservice_p95=self.microservice_p95.copy(),
             e2e=self.e2e.copy(),

@@ -27,6 +27,7 @@ class Fleet(NamedTuple):
     place_of_id: Ints  # place of a container by its id, -1 where there is none
     cell: Ints  # (n,) occupied pair of microservice and host: those of a microservice follow each other
     cell_place: Ints  # (cells,) its place in an (M, H) array, flat
+    cell_host: Ints  # (cells,)
     cell_begin: Ints  # (M + 1,) range of cells of each microservice
     kind_begin: Ints  # (K + 1,) a kind has one value per container of its microservice, in flat arrays
 
@@ -76,6 +77,7 @@ def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_mi
         place_of_id=place,
         cell=cell,
         cell_place=cell_place,
+        cell_host=cell_place % shape[1],
         cell_begin=np.searchsorted(cell_place, everyone * shape[1]),
         kind_begin=np.concatenate([[0], np.cumsum(per_kind)]),
     )
@@ -222,15 +224,19 @@ def _links(rows, row):
 def shares_between_hosts(fleet, rows, up, down, pool_weight, n_hosts):
     """(P, H, H) share of a pair's traffic from host to host, as planned."""
     share = np.zeros((len(up), n_hosts, n_hosts))
+    spread, pool = np.zeros(n_hosts), np.zeros(n_hosts)
     for p in range(len(up)):
         low = fleet.begin[up[p]]
-        by_proportions = np.zeros(n_hosts)
+        spread[:] = 0.0
         for row in range(rows.pair[p], rows.pair[p + 1]):
             i = low + row - rows.pair[p]
-            by_proportions[fleet.host[i]] += pool_weight[i] * rows.spread[row]
+            spread[fleet.host[i]] += pool_weight[i] * rows.spread[row]
             for x in range(rows.begin[row], rows.begin[row + 1]):
                 share[p, fleet.host[i], fleet.host[rows.target[x]]] += pool_weight[i] * rows.weight[x]
+        pool[:] = 0.0
         for j in range(fleet.begin[down[p]], fleet.begin[down[p] + 1]):
-            for host in range(n_hosts):
-                share[p, host, fleet.host[j]] += by_proportions[host] * pool_weight[j]
+            pool[fleet.host[j]] += pool_weight[j]
+        for host in range(n_hosts):
+            for other in range(n_hosts):
+                share[p, host, other] += spread[host] * pool[other]
     return share

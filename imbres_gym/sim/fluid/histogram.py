@@ -12,6 +12,15 @@ from imbres_gym.sim.compiled import inlined
 
 NODES = 64
 
+BLOCK = 4
+"""Nodes that a convolution takes together; `NODES` is a multiple."""
+
+SCRATCH = 3 * NODES + 3 * BLOCK
+"""Room that a convolution needs."""
+
+NEGLIGIBLE = 1e-12
+"""Chance of a node that is left out at the end of a distribution."""
+
 
 @inlined
 def spread_evenly(chance, low, high, out, density):
@@ -35,21 +44,39 @@ def spread_evenly(chance, low, high, out, density):
 
 
 @inlined
+def extent(values):
+    """Number of nodes up to the last one that matters."""
+    last = NODES - 1
+    while last > 0 and values[last] < NEGLIGIBLE:
+        last -= 1
+    return last + 1
+
+
+@inlined
 def convolve(values, by, scratch):
-    """Distribution of the sum; what would be beyond the last node is put there."""
-    scratch[:] = 0.0
-    total = 0.0
-    for i in range(NODES):
-        weight = values[i]
-        total += weight
-        if weight > 1e-12:
-            for j in range(NODES - i):
-                scratch[i + j] += weight * by[j]
-    inside = 0.0
-    for i in range(NODES):
+    """Distribution of the sum; what would be beyond the last node is put there.
+
+    Four nodes of `values` at a time, over one loop that the compiler can vectorise: most of a step's time goes here.
+    """
+    width, rows = extent(by), extent(values)
+    if width == 1:  # nothing is added
+        return
+    padded = scratch[2 * NODES + BLOCK :]
+    for j in range(BLOCK - 1):
+        padded[j] = padded[BLOCK - 1 + width + j] = 0.0
+    for j in range(width):
+        padded[BLOCK - 1 + j] = by[j]
+    for j in range(rows + width + BLOCK):
+        scratch[j] = 0.0
+    for i in range(0, rows, BLOCK):
+        one, two, three, four = values[i], values[i + 1], values[i + 2], values[i + 3]
+        sums = scratch[i : i + width + BLOCK - 1]
+        for j in range(width + BLOCK - 1):
+            sums[j] += one * padded[j + 3] + two * padded[j + 2] + three * padded[j + 1] + four * padded[j]
+    for i in range(min(NODES, rows + width - 1)):
         values[i] = scratch[i]
-        inside += scratch[i]
-    values[NODES - 1] += max(0.0, total - inside)
+    for i in range(NODES, rows + width - 1):
+        values[NODES - 1] += scratch[i]
 
 
 @inlined
@@ -92,14 +119,17 @@ def distribution(values, lead):
 
 
 @inlined
-def delay(values, chance, mean):
-    """Add an exponential delay of a mean [steps], here geometric, that happens with a chance."""
+def delay(values, chance, other_chance, mean):
+    """Add two exponential delays of one mean [steps], here geometric, that happen with these chances."""
     stays = mean / (1.0 + mean)
-    late = 0.0
+    ends, late, later = 1.0 - stays, 0.0, 0.0
     for j in range(NODES):
         late = values[j] + stays * late
-        values[j] += chance * ((1.0 - stays) * late - values[j])
-    values[NODES - 1] += chance * stays * late
+        once = values[j] + chance * (ends * late - values[j])
+        later = once + stays * later
+        values[j] = once + other_chance * (ends * later - once)
+    # Of what the first delay takes beyond the last node, all is there; so is what the second does.
+    values[NODES - 1] += chance * stays * late + other_chance * stays * later
 
 
 @inlined

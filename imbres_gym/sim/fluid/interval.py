@@ -1,15 +1,20 @@
 """Telemetry of one interval of the fluid engine."""
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.sim.containers import container_telemetry
-from imbres_gym.sim.fluid.episode import FluidEpisode, new_interval
+from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
+from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.state import FREE, GONE
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
+
+QUANTILES = (0.5, 0.95, 0.99)
 
 
 def measure(
@@ -28,49 +33,39 @@ def measure(
         up: (P,) upstream microservice of each pair.
         down: (P,) downstream microservice.
     """
-    slots, interval, topology = episode.slots, episode.interval, episode.topology
+    slots, tally, topology = episode.slots, episode.tally, episode.topology
     end_s = episode.now_s
     seconds = end_s - episode.measured_s
     shape = episode.ready.shape
-    count = interval.samples
-    fresh = count > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        measured = np.stack([interval.mean / count, interval.p95 / count, np.full(shape, end_s)])
-        of_microservice = interval.microservice_p95 / count.sum(axis=1)
-    episode.latency = np.where(fresh, measured, episode.latency)
-    episode.microservice_p95 = np.where(fresh.any(axis=1), of_microservice, episode.microservice_p95)
-
-    latencies = tuple(_merged(parts) for parts in interval.latencies)
-    e2e = episode.e2e.copy()
+    remember(tally, end_s, episode.latency, episode.microservice_p95)
+    latencies = tuple(_merged(parts) for parts in episode.latencies)
     for c, values in enumerate(latencies):
         if values.size:
-            e2e[c] = [values.mean(), *(_quantile(values, q) for q in (0.5, 0.95, 0.99))]
-    episode.e2e = e2e
-
-    cores_used = slots["used"] / seconds + idle_cores[slots["microservice"]]
+            summarise(values, episode.e2e[c])
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
         episode.pair_share = shares_between_hosts(
             topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1]
         )
+    if before.rows is not topology.rows:
         churn = int(changed_connections(before.fleet, before.rows, topology.fleet, topology.rows, up, down))
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=seconds,
-        **container_telemetry(slots, info, cores_used, (shape[0], shape[1]), seconds, end_s),
+        **container_telemetry(slots, info, idle_cores, 1.0, (shape[0], shape[1]), seconds, end_s),
         own_latency_ms=episode.latency[0].copy(),
         own_p95_ms=episode.latency[1].copy(),
-        samples=count,
+        samples=tally.samples,
         age_s=end_s - episode.latency[2],
         microservice_p95_ms=episode.microservice_p95.copy(),
         ready=episode.ready.copy(),
         wanted=episode.wanted.copy(),
-        interference=episode.utilisation.copy(),
-        e2e_ms=e2e.copy(),
-        requests=interval.ended,
-        failed=interval.failed,
-        slow=interval.slow,
-        workload_rps=interval.arrived / seconds,
+        interference=np.minimum(episode.utilisation, 1.0),
+        e2e_ms=episode.e2e.copy(),
+        requests=tally.ended,
+        failed=tally.failed,
+        slow=tally.slow,
+        workload_rps=tally.arrived / seconds,
         latencies_ms=latencies,
         proportions=episode.proportions.copy(),
         connections=topology.connections.copy(),
@@ -80,7 +75,8 @@ def measure(
     )
     episode.measured_s = end_s
     episode.measured = topology
-    episode.interval = new_interval(shape[0], shape[1], len(info.classes))
+    episode.tally = new_tally(shape[0], shape[1], len(info.classes))
+    episode.latencies = [[] for _ in info.classes]
     slots["used"] = 0.0
     slots["arrivals"] = 0
     slots["life"][slots["life"] == GONE] = FREE
@@ -92,9 +88,31 @@ def _merged(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return parts[0] if len(parts) == 1 else np.sort(np.concatenate([np.zeros(0), *parts]))
 
 
-def _quantile(values: NDArray[np.float64], q: float) -> float:
-    """As `np.quantile`, of sorted values."""
-    place = q * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return float(values[low] + (values[high] - values[low]) * (place - low))
+@kernel
+def remember(tally, end_s, latency, microservice_p95):
+    """Keep the latest own latencies: mean, p95 and time of measurement (3, M, H), and p95 of microservices (M,)."""
+    for m in range(tally.samples.shape[0]):
+        spans = 0
+        for h in range(tally.samples.shape[1]):
+            count = tally.samples[m, h]
+            spans += count
+            if count > 0:
+                latency[0, m, h] = tally.mean[m, h] / count
+                latency[1, m, h] = tally.p95[m, h] / count
+                latency[2, m, h] = end_s
+        if spans > 0:
+            microservice_p95[m] = tally.microservice_p95[m] / spans
+
+
+@kernel
+def summarise(values, out):
+    """Mean, p50, p95 and p99 of sorted values, as of `np.quantile`."""
+    total = 0.0
+    for value in values:
+        total += value
+    out[0] = total / len(values)
+    for j in range(3):
+        place = QUANTILES[j] * (len(values) - 1)
+        low = int(place)
+        high = min(low + 1, len(values) - 1)
+        out[j + 1] = values[low] + (values[high] - values[low]) * (place - low)

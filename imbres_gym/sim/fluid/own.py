@@ -55,7 +55,7 @@ def place_largest(groups, tails):
 
 
 @kernel
-def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses, runs, moments, quantiles):
+def own_latency(kinds, fleet, stations, response, weather, tails, store_shape, rates, losses, runs, moments, quantiles):
     """Moments (cells, 4) and quantiles (cells, levels) of the own latency of the calls to each cell [ms].
 
     The base (demand, preemption, calls that are not traced) has a narrow distribution; what a burst loses to the quota
@@ -74,17 +74,16 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
             rate = rates[i] * runs[i]
             if rate <= 0.0:
                 continue
-            h = fleet.host[container]
             row = losses[i]
-            busy = world.contention[m, h]
+            busy = weather.contention[fleet.cell[container]]
             burst = kinds.burst_ms[k] * stations.stretch[container]
             time = burst * stations.slowness[container]
-            preempted = 1.0 - math.exp(-busy * world.preemption_per_ms * burst)
+            preempted = 1.0 - math.exp(-busy * response.preemption_per_ms * burst)
             wakes = kinds.untraced_wakes[k]
-            base = n * (time + preempted * world.delay_ms) + kinds.untraced_ms[k] + wakes * busy * world.delay_ms
+            base = n * (time + preempted * response.delay_ms) + kinds.untraced_ms[k] + wakes * busy * response.delay_ms
             narrow = n * time * time / kinds.shapes[kinds.shape[k]] + kinds.untraced_ms[k] ** 2 / store_shape
             delays = n * preempted + wakes * busy
-            variance = narrow + delays * waiting_variance(1.0, world.delay_ms)
+            variance = narrow + delays * waiting_variance(1.0, response.delay_ms)
             lost = kinds.groups[k] * row[MEAN_INTERRUPTED] + wakes * (row[MEAN_LOST] - row[MEAN_INTERRUPTED])
             spread = kinds.groups[k] * row[DEVIATION] ** 2
             place = fleet.cell[container]
@@ -94,14 +93,14 @@ def own_latency(kinds, fleet, stations, world, tails, store_shape, rates, losses
             cell[VARIANCE] += rate * (variance + spread + (base + lost) ** 2)
             cell[CALLS] += rate
             cell[EXCESS] += rate * (variance + spread * row[INFLATION])
-            usually, deviation = base - delays * world.delay_ms, math.sqrt(narrow)
+            usually, deviation = base - delays * response.delay_ms, math.sqrt(narrow)
             log_delays = math.log(delays) if delays > 0.0 else -math.inf
             for j in range(N_LEVELS):
                 low = FIRST + tails.low[j]
                 jump = row[low] + tails.part[j] * (row[low + 1] - row[low])
                 usual = tails.normal[j] * deviation
                 # Both kinds of jumps are rare: a quantile sees the larger one.
-                delay = max(0.0, world.delay_ms * (log_delays - tails.log_levels[j]))
+                delay = max(0.0, response.delay_ms * (log_delays - tails.log_levels[j]))
                 far = math.sqrt(jump * jump + delay * delay + usual * usual) if usual > 0.0 else jump + delay + usual
                 quantiles[place, j] += rate * max(0.0, usually + far)
     for place in range(len(moments)):

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.application import Application
 from imbres_gym.scenario import Hosts, Scenario
-from imbres_gym.sim.effects import Effects
-from imbres_gym.sim.fluid import compose, own, station
+from imbres_gym.sim.fluid import compose, own, station, weather
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.fleet import Fleet
 from imbres_gym.sim.fluid.kinds import compile_kinds
@@ -16,7 +15,6 @@ from imbres_gym.sim.fluid.surfaces import WIDTH
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.interference import ConstantInterference, Level
 from imbres_gym.sim.workload import ConstantWorkload
-from imbres_gym.sim.world import build_world, sensitivities
 
 Floats = NDArray[np.float64]
 
@@ -46,9 +44,8 @@ def own_latency(
         interference=ConstantInterference(levels=[Level(cpu=0.0)]),
         sla_ms=1.0,
     )
-    kinds, effects = compile_kinds(scenario), Effects()
-    engine = Engine(scenario, cluster_info(scenario), kinds)
-    world = build_world(effects, sensitivities(application), interference)
+    kinds = compile_kinds(scenario)
+    model = Engine(scenario, cluster_info(scenario), kinds).model
     m = application.microservice_names.index(microservice)
     # One container of the microservice on each host; the other microservices have none.
     has = (np.arange(len(application.microservices)) == m) * count
@@ -62,34 +59,39 @@ def own_latency(
         place_of_id=np.arange(count),
         cell=np.arange(count),
         cell_place=m * count + np.arange(count),
+        cell_host=np.arange(count),
         cell_begin=np.concatenate([[0], np.cumsum(has)]),
         kind_begin=np.concatenate([[0], np.cumsum(mine * count)]),
     )
+    # The host's whole utilisation is given; nothing is slowed by sharing its cores.
+    here = weather.new_weather(count, count)
+    weather.feel(model.response, fleet, np.minimum(interference, 1.0), here)
     share = kinds.class_share @ kinds.visits * mine
     rates = (share[mine] / share.sum())[:, None] * load_rps[None, :]
     flat = rates.ravel()
     for _ in range(PASSES):
         stations = station.new_stations(count)
         station.gather(kinds, fleet, flat, stations)
-        station.settle(
-            engine.limits,
-            engine.tables,
-            fleet,
-            np.ones(count),
-            world.stretch,
-            np.ones(count),
-            MINUTE_S,
-            np.zeros(count),
-            stations,
-        )
+        station.settle(model.limits, model.tables, fleet, np.ones(count), here, MINUTE_S, np.zeros(count), stations)
         losses, runs = np.zeros((flat.size, WIDTH), np.float32), np.zeros(flat.size, np.int64)
-        station.look_up(kinds, engine.limits, engine.tables, fleet, stations, flat, losses, runs)
+        station.look_up(kinds, model.limits, model.tables, fleet, stations, flat, losses, runs)
         times = compose.new_times(len(mine), len(kinds.child) - 1)
-        compose.compose(kinds, fleet, stations, world, engine.store_shape, flat, losses, runs, times)
+        compose.compose(kinds, fleet, stations, model.response, here, model.store_shape, flat, losses, runs, times)
         kinds = kinds._replace(groups=times.groups, second_ms2=times.second_ms2)
     moments, quantiles = np.zeros((count, 4)), np.zeros((count, own.N_LEVELS))
     own.own_latency(
-        kinds, fleet, stations, world, engine.tails, engine.store_shape, flat, losses, runs, moments, quantiles
+        kinds,
+        fleet,
+        stations,
+        model.response,
+        here,
+        model.tails,
+        model.store_shape,
+        flat,
+        losses,
+        runs,
+        moments,
+        quantiles,
     )
     # Work that piles up in a minute of overload delays what comes in the middle of it.
     late = 0.5 * stations.extra_to

@@ -84,27 +84,27 @@ def gather(kinds, fleet, rates, stations):
 
 
 @kernel
-def own_use(limits, fleet, factor, stretch, stations, used):
-    """Cores that the containers use at a stretch (M, H): `used` (H,) is overwritten."""
+def own_use(limits, fleet, factor, weather, stations, used):
+    """Cores that the calls use on each host: `used` (H,) is overwritten."""
     used[:] = 0.0
     for i in range(len(fleet.id)):
-        m, h = fleet.microservice[i], fleet.host[i]
-        used[h] += min(stations.demand[i] * stretch[m, h] * factor[i] * 1e-3, limits.quota[m] / limits.period_ms)
+        m, stretch = fleet.microservice[i], weather.stretch[fleet.cell[i]]
+        used[fleet.host[i]] += min(stations.demand[i] * stretch * factor[i] * 1e-3, limits.quota[m] / limits.period_ms)
 
 
 @kernel
-def settle(limits, tables, fleet, factor, stretch, speed, seconds, before, stations):
+def settle(limits, tables, fleet, factor, weather, seconds, before, stations):
     """Load, slowness and left-over work of each container after `seconds` at these rates, from `before` [core-s]."""
     most = tables.loads[-1]
     for i in range(len(fleet.id)):
-        m, h = fleet.microservice[i], fleet.host[i]
-        factor_here = stretch[m, h] * factor[i]
+        m, speed = fleet.microservice[i], weather.speed[fleet.host[i]]
+        factor_here = weather.stretch[fleet.cell[i]] * factor[i]
         loss, demand = limits.wake_loss_ms, stations.demand[i]
         work = demand * factor_here + loss * stations.wakes[i]
         # What is lost of the quota when threads wake up makes every lump larger.
         second = stations.second[i] * (work / demand) ** 2 if demand > 0.0 else 0.0
         quota = limits.quota[m] / limits.period_ms
-        cores = limits.parallelism[m] * speed[h]
+        cores = limits.parallelism[m] * speed
         busy = min(work * 1e-3 / cores, most)
         waiting = busy ** (np.sqrt(2.0 * (limits.parallelism[m] + 1.0)) - 1.0)
         stations.stretch[i] = factor_here
@@ -113,7 +113,7 @@ def settle(limits, tables, fleet, factor, stretch, speed, seconds, before, stati
         stations.lumps[i] = limits.quota[m] * work / second if second > 0.0 else 1e3
         # More bursts than cores: Sakasegawa's approximation of the wait in M/M/c.
         slowness = 1.0 + waiting / (limits.parallelism[m] * (1.0 - busy))
-        stations.slowness[i] = min(slowness, limits.places[m]) / speed[h]
+        stations.slowness[i] = min(slowness, limits.places[m]) / speed
         pile_up(limits, m, i, min(quota, cores), most, seconds, before[i], stations)
         if cores <= quota:  # threads that cannot spend the quota are never throttled
             stations.longest[i] = 0.0

@@ -1,0 +1,172 @@
+"""Many copies of an environment at once, on all cores: `gym.make_vec(..., vectorization_mode="vector_entry_point")`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space, create_shared_memory, iterate, read_from_shared_memory
+from numpy.typing import NDArray
+
+from envs.base import MicroserviceEnv
+from envs.cluster import ClusterEnv
+from envs.connections import ConnectionsEnv
+from envs.load_shifting import LoadShiftingEnv
+from envs.scaling import ScalingEnv
+from envs.vector_worker import Chunk, Worker
+from imbres_gym.config import ConfigError
+
+Floats = NDArray[np.float64]
+
+
+class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
+    """`num_envs` environments, split among worker processes that write observations into shared memory.
+
+    Every environment does exactly what a single one does for the same seed and actions. An episode that has ended
+    starts anew in the next step (`AutoresetMode.NEXT_STEP`): that step ignores the action, and its reward is 0.
+
+    `infos` has the arrays `infos["metrics"][name]`, `infos["reward_parts"][name]`, `infos["illegal_actions"][name]` and
+    `infos["time_s"]`, (num_envs,) float64 each; no telemetry, which would cost more than the step.
+
+    Args:
+        num_envs: how many.
+        workers: processes; None is one for each core, 1 none but the caller's.
+        copy: whether observations are the caller's own. False hands out the shared memory itself, which the next step
+            overwrites: for callers that are done with an observation by then.
+        scenario: and all other arguments, of the single environment; `render_mode` must be None.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012
+    single: ClassVar[type[MicroserviceEnv]]
+    """The environment that there are many of."""
+
+    def __init__(self, num_envs: int = 1, workers: int | None = None, copy: bool = True, **arguments: Any) -> None:
+        if num_envs < 1 or (workers is not None and workers < 1):
+            raise ConfigError(f"num_envs, workers: {num_envs}, {workers}: there must be at least one")
+        if arguments.get("render_mode") is not None:
+            raise ConfigError("render_mode: many environments cannot be shown; make a single one")
+        first = self.single(**arguments)
+        self.num_envs = num_envs
+        self.single_observation_space = first.observation_space
+        self.single_action_space = first.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._copy = copy
+        self._workers: list[Worker] = []
+        self._started = False
+        self._chunk: Chunk | None = None
+        count = min(num_envs, workers or os.cpu_count() or 1)
+        context = multiprocessing.get_context("spawn")
+        self._memory = create_shared_memory(self.single_observation_space, num_envs, context)  # type: ignore[arg-type]
+        self._observations: dict[str, NDArray[Any]] = read_from_shared_memory(  # type: ignore[assignment]
+            self.single_observation_space, self._memory, num_envs
+        )
+        if count == 1:
+            self._chunk = Chunk(self.single, arguments, self._observations, range(num_envs), first)
+        else:
+            first.close()
+            edges = np.linspace(0, num_envs, count + 1).astype(int).tolist()
+            for low, high in pairwise(edges):
+                chunk = (self.single, arguments, self.single_observation_space, self._memory, num_envs)
+                self._workers.append(Worker(context, chunk, range(low, high)))
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start all episodes.
+
+        Args:
+            seed: one for each environment, or that of the first, from which the others count up; None as in a single
+                environment.
+            options: of a single environment.
+        """
+        seeds = [None] * self.num_envs if seed is None else seed
+        if isinstance(seeds, int):
+            seeds = [seeds + i for i in range(self.num_envs)]
+        if len(seeds) != self.num_envs:
+            raise ConfigError(f"seed: {len(seeds)} of them for {self.num_envs} environments")
+        self._started = True
+        _, _, infos = self._all("reset", list(zip(seeds, [options] * self.num_envs, strict=True)))
+        return self._seen(), infos
+
+    def step(self, actions: Any) -> tuple[Any, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of every environment; see `MicroserviceEnv.step`.
+
+        Args:
+            actions: an element of `action_space`.
+        """
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before anything else")
+        rewards, truncated, infos = self._all("step", [(action,) for action in iterate(self.action_space, actions)])
+        return self._seen(), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the environments and the processes."""
+        if self._chunk is not None:
+            self._chunk.close()
+        for worker in self._workers:
+            worker.close()
+
+    def _all(self, what: str, arguments: list[Any]) -> tuple[Floats, NDArray[np.bool_], dict[str, Any]]:
+        """Have every environment do something; rewards, ends and infos."""
+        if self._chunk is not None:
+            results = [getattr(self._chunk, what)(arguments)]
+        else:
+            for worker in self._workers:
+                worker.send(what, [arguments[i] for i in worker.indices])
+            answers = [worker.receive() for worker in self._workers]  # of all, before one of them is an error
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            results = [answer for answer in answers if not isinstance(answer, Exception)]
+        rewards, truncated, values = (np.concatenate(parts) for parts in zip(*(r[:3] for r in results), strict=True))
+        return rewards, truncated, _as_infos(results[0][3], values)
+
+    def _seen(self) -> Any:
+        return deepcopy(self._observations) if self._copy else self._observations
+
+
+def _as_infos(names: list[tuple[str, str]], values: Floats) -> dict[str, Any]:
+    """Columns of numbers as the nested dictionary that a single environment has, with arrays in place of numbers."""
+    infos: dict[str, Any] = {}
+    present = np.ones(len(values), np.bool_)
+    for column, (group, name) in enumerate(names):
+        target = infos.setdefault(group, {}) if name else infos
+        target[name or group] = values[:, column]
+        target[f"_{name or group}"] = present
+        infos[f"_{group}"] = present
+    return infos
+
+
+class LoadShiftingVectorEnv(MicroserviceVectorEnv):
+    """Many `LoadShiftingEnv`."""
+
+    single = LoadShiftingEnv
+
+
+class ConnectionsVectorEnv(MicroserviceVectorEnv):
+    """Many `ConnectionsEnv`."""
+
+    single = ConnectionsEnv
+
+
+class ScalingVectorEnv(MicroserviceVectorEnv):
+    """Many `ScalingEnv`."""
+
+    single = ScalingEnv
+
+
+class ClusterVectorEnv(MicroserviceVectorEnv):
+    """Many `ClusterEnv`."""
+
+    single = ClusterEnv

@@ -1,0 +1,159 @@
+"""Some of the environments of a vector environment, in this process or in another one."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+import numpy as np
+from gymnasium.vector.utils import read_from_shared_memory
+from numpy.typing import NDArray
+
+from envs.base import MicroserviceEnv
+
+Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64], list[tuple[str, str]]]
+"""Rewards (n,), ends of episodes (n,), numbers of the infos (n, columns), and the names of the columns."""
+
+GROUPS = ("metrics", "reward_parts", "illegal_actions")
+
+
+class Chunk:
+    """Environments that are stepped one after another; their observations go into rows of common arrays.
+
+    Args:
+        single: class of the environments.
+        arguments: of the environments.
+        observations: key -> (num_envs, ...) array.
+        rows: of these environments.
+        first: an environment that there is already.
+    """
+
+    def __init__(
+        self,
+        single: type[MicroserviceEnv],
+        arguments: dict[str, Any],
+        observations: dict[str, NDArray[Any]],
+        rows: range,
+        first: MicroserviceEnv | None = None,
+    ) -> None:
+        made = [] if first is None else [first]
+        self._environments = made + [single(**arguments) for _ in range(len(rows) - len(made))]
+        self._rows = [{key: array[row] for key, array in observations.items()} for row in rows]
+        self._ended = [False] * len(rows)
+
+    def reset(self, arguments: Sequence[tuple[int | None, dict[str, Any] | None]]) -> Result:
+        """Start every episode, with a seed and options for each."""
+        outcomes = []
+        for i, (seed, options) in enumerate(arguments):
+            outcomes.append((0.0, False, self._see(i, self._environments[i].reset(seed=seed, options=options))))
+        self._ended = [False] * len(outcomes)
+        return _result(outcomes)
+
+    def step(self, arguments: Sequence[tuple[Any]]) -> Result:
+        """An action for each; one whose episode has ended starts the next one instead."""
+        outcomes = []
+        for i, (action,) in enumerate(arguments):
+            environment = self._environments[i]
+            if self._ended[i]:
+                reward, truncated, info = 0.0, False, self._see(i, environment.reset())
+            else:
+                observation, reward, _, truncated, info = environment.step(action)
+                self._see(i, (observation, info))
+            self._ended[i] = truncated
+            outcomes.append((reward, truncated, info))
+        return _result(outcomes)
+
+    def close(self) -> None:
+        """Release the environments."""
+        for environment in self._environments:
+            environment.close()
+
+    def _see(self, i: int, seen: tuple[dict[str, NDArray[Any]], dict[str, Any]]) -> dict[str, Any]:
+        observation, info = seen
+        for key, row in self._rows[i].items():
+            row[...] = observation[key]
+        return info
+
+
+def _result(outcomes: list[tuple[float, bool, dict[str, Any]]]) -> Result:
+    rewards, ends, infos = zip(*outcomes, strict=True)
+    names = [(group, name) for group in GROUPS for name in infos[0][group]] + [("time_s", "")]
+    rows = [[*(value for group in GROUPS for value in info[group].values()), info["time_s"]] for info in infos]
+    return np.array(rewards, np.float64), np.array(ends, np.bool_), np.array(rows, np.float64), names
+
+
+class Worker:
+    """A process with a chunk.
+
+    Args:
+        context: starts it.
+        chunk: class and arguments of the environments, space and shared memory of the observations, and `num_envs`.
+        indices: its environments.
+    """
+
+    def __init__(self, context: SpawnContext, chunk: tuple[Any, ...], indices: range) -> None:
+        self.indices = indices
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, chunk, indices), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, what: str, arguments: list[Any]) -> None:
+        """Ask for `Chunk.reset` or `Chunk.step`."""
+        with suppress(OSError):  # a process that is gone is reported by `receive`
+            self._pipe.send((what, arguments))
+
+    def receive(self) -> Result | Exception:
+        """The answer, or what went wrong: an exception of the environment, or a RuntimeError if the process is gone."""
+        try:
+            answer: Result | Exception = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return RuntimeError(
+                f"the process of environments {self.indices.start} to {self.indices.stop - 1} has died "
+                f"(exit code {self._process.exitcode}); make the vector environment again"
+            )
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        with suppress(OSError):  # it may be gone already
+            self._pipe.send(None)
+        self._process.join(5.0)
+        self._process.kill()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range) -> None:
+    """Answer until told to stop, or until the caller is gone."""
+    single, arguments, space, memory, num_envs = chunk
+    environments: Chunk | None = None
+    try:
+        while (question := pipe.recv()) is not None:
+            try:
+                if environments is None:
+                    observations = read_from_shared_memory(space, memory, num_envs)
+                    environments = Chunk(single, arguments, observations, indices)  # type: ignore[arg-type]
+                what, given = question
+                pipe.send(getattr(environments, what)(given))
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                pipe.send(error if _can_be_sent(error) else RuntimeError(traceback.format_exc()))
+    except (EOFError, KeyboardInterrupt):
+        pass
+    finally:
+        if environments is not None:
+            environments.close()
+
+
+def _can_be_sent(error: Exception) -> bool:
+    import pickle
+
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False

@@ -1,0 +1,70 @@
+"""The 95th percentile of each request class over the last scaling interval, without copying what was there before."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.percentiles import percentile, sort_if_needed
+from imbres_gym.telemetry import Telemetry
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class LatencyWindow:
+    """Latencies of the last `length_s` seconds, kept sorted interval by interval in one array.
+
+    Each interval has a slot for each class; a new interval takes the slots of one that has left the window.
+    """
+
+    def __init__(self, n_classes: int, length_s: float) -> None:
+        self._classes = n_classes
+        self._length_s = length_s
+        self._values = np.zeros((0, n_classes, 0))  # (slots, C, room)
+        self._count = np.zeros((0, n_classes), np.int64)
+        self._failed = np.zeros((0, n_classes), np.int64)
+        self._end_s = np.zeros(0)
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._end_s[:] = -np.inf
+        self._count[:] = 0
+        self._failed[:] = 0
+
+    def add(self, telemetry: Telemetry) -> None:
+        """One more interval; those that ended `length_s` before it leave the window."""
+        gone = self._end_s <= telemetry.time_s - self._length_s + 1e-9
+        self._count[gone] = 0
+        self._failed[gone] = 0
+        need = max(latencies.size for latencies in telemetry.latencies_ms)
+        if not gone.any() or need > self._values.shape[2]:
+            self._grow(len(gone) + (not gone.any()), max(need + need // 4, self._values.shape[2]))
+            gone = np.append(gone, np.ones(len(self._end_s) - len(gone), np.bool_))
+        slot = int(np.argmax(gone))
+        self._end_s[slot] = telemetry.time_s
+        self._failed[slot] = telemetry.failed
+        for c, latencies in enumerate(telemetry.latencies_ms):
+            self._count[slot, c] = latencies.size
+            values = self._values[slot, c, : latencies.size]
+            values[:] = latencies
+            sort_if_needed(values)
+
+    def p95_ms(self) -> Floats:
+        """(C,) [ms]; a failed request counts as slower than all, see `imbres_gym.percentiles`."""
+        slots, classes, room = self._values.shape
+        result = np.zeros(classes)
+        flat, failed = self._values.reshape(-1), self._failed.sum(axis=0)
+        for c in range(classes):
+            begin = np.arange(slots) * (classes * room) + c * room
+            result[c] = percentile(flat, begin, begin + self._count[:, c], int(failed[c]), 0.95)
+        return result
+
+    def _grow(self, slots: int, room: int) -> None:
+        before, classes = self._values, self._classes
+        self._values = np.zeros((slots, classes, room))
+        self._values[: len(before), :, : before.shape[2]] = before
+        more = slots - len(before)
+        self._count = np.concatenate([self._count, np.zeros((more, classes), np.int64)])
+        self._failed = np.concatenate([self._failed, np.zeros((more, classes), np.int64)])
+        self._end_s = np.concatenate([self._end_s, np.full(more, -np.inf)])

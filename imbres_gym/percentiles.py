@@ -1,0 +1,116 @@
+"""Percentiles of latencies in which failed requests count: exact, and quick where the latencies come sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbres_gym.jit import compiled
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FAILED_MS = 10_000.0
+"""Latency that stands for a failed request in percentiles [ms]: the client's time-out in DeathStarBench (10 s)."""
+
+
+def tail_latency(latencies_ms: Floats, failed: int, percentile: float) -> float:
+    """Percentile of the latencies where each failed request counts as `FAILED_MS`; 0 without requests."""
+    return tail_latencies([latencies_ms], failed, (percentile,))[0]
+
+
+def tail_latencies(parts: Sequence[Floats], failed: int, percentiles: Sequence[float]) -> list[float]:
+    """Percentiles of all parts together, interpolated as by `np.percentile`.
+
+    Args:
+        parts: latencies [ms], in any order; parts that are sorted cost little.
+        failed: requests that count as `FAILED_MS`.
+        percentiles: [0-100].
+
+    Returns:
+        One value each [ms]; 0 without requests.
+    """
+    edges = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([part.size for part in parts], out=edges[1:])
+    values = np.concatenate(parts) if len(parts) != 1 else np.array(parts[0], np.float64)
+    for low, high in pairwise(edges):
+        sort_if_needed(values[low:high])
+    return [percentile(values, edges[:-1], edges[1:], failed, of / 100.0) for of in percentiles]
+
+
+@compiled
+def sort_if_needed(values: Floats) -> None:
+    """Sort in place; values that are sorted are left alone."""
+    for i in range(1, len(values)):
+        if values[i - 1] > values[i]:
+            values.sort()
+            return
+
+
+@compiled
+def percentile(values: Floats, begin: Ints, end: Ints, failed: int, quantile: float) -> float:
+    """Of the sorted parts `values[begin[i]:end[i]]` and of failed requests, by the linear rule of `np.percentile`.
+
+    Args:
+        values: (n,) [ms].
+        begin: (parts,) int64.
+        end: (parts,) int64.
+        failed: requests that count as `FAILED_MS`.
+        quantile: [0-1].
+    """
+    total = failed
+    for part in range(len(begin)):
+        total += end[part] - begin[part]
+    if total == 0:
+        return 0.0
+    place = (total - 1) * quantile
+    below = int(np.floor(place))
+    low = _ranked(values, begin, end, failed, below)
+    high = _ranked(values, begin, end, failed, min(below + 1, total - 1))
+    above = place - below
+    # As NumPy interpolates: from the nearer end.
+    return float(high - (high - low) * (1.0 - above) if above >= 0.5 else low + (high - low) * above)
+
+
+@compiled
+def _ranked(values: Floats, begin: Ints, end: Ints, failed: int, rank: int) -> float:
+    """The value with so many smaller ones among sorted parts: brackets around it in every part get smaller."""
+    low, high = begin.copy(), end.copy()
+    smaller, larger = low.copy(), high.copy()
+    while True:
+        widest = 0
+        for part in range(len(low)):
+            if high[part] - low[part] > high[widest] - low[widest]:
+                widest = part
+        if high[widest] <= low[widest]:
+            return FAILED_MS
+        pivot = values[(low[widest] + high[widest]) // 2]
+        less = failed if pivot > FAILED_MS else 0
+        up_to = failed if pivot >= FAILED_MS else 0
+        for part in range(len(low)):
+            smaller[part] = _first(values, low[part], high[part], pivot, False)
+            larger[part] = _first(values, smaller[part], high[part], pivot, True)
+            less += smaller[part] - begin[part]
+            up_to += larger[part] - begin[part]
+        if less <= rank < up_to:
+            return float(pivot)
+        for part in range(len(low)):
+            if rank < less:
+                high[part] = smaller[part]
+            else:
+                low[part] = larger[part]
+
+
+@compiled
+def _first(values: Floats, low: int, high: int, pivot: float, beyond: bool) -> int:
+    """First place in a sorted range of a value that is not below the pivot, or is above it."""
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < pivot or (beyond and values[middle] == pivot):
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from imbres_gym.latency_window import LatencyWindow
+from imbres_gym.percentiles import FAILED_MS, tail_latencies, tail_latency
+from imbres_gym.scenario import load_scenario
+from imbres_gym.sim.events import EventCluster
+
+LATENCIES = st.lists(st.floats(0.0, 20_000.0).map(lambda x: round(x, 1)), max_size=30)
+
+
+@given(st.lists(LATENCIES, min_size=1, max_size=5), st.integers(0, 5), st.floats(0.0, 100.0), st.booleans())
+def test_they_are_those_of_numpy_whether_the_parts_are_sorted_or_not(
+    parts: list[list[float]], failed: int, percentile: float, ordered: bool
+) -> None:
+    arrays: list[NDArray[np.float64]] = [np.array(sorted(part) if ordered else part, np.float64) for part in parts]
+    before = [array.copy() for array in arrays]
+    everything = np.concatenate([*arrays, np.full(failed, FAILED_MS)])
+    expected = float(np.percentile(everything, percentile)) if everything.size else 0.0
+    assert tail_latencies(arrays, failed, (percentile,)) == [expected]
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)  # what the caller has is not sorted
+
+
+def test_one_failure_of_two_requests_is_the_largest_latency() -> None:
+    assert tail_latency(np.array([10.0]), 1, 100.0) == FAILED_MS
+    assert tail_latency(np.array([10.0]), 1, 50.0) == pytest.approx((10.0 + FAILED_MS) / 2.0)
+
+
+def test_a_window_has_the_intervals_of_its_length_only() -> None:
+    cluster = EventCluster(load_scenario("hotel-reservation/low-slack"))
+    seen = [cluster.reset(1)] + [cluster.advance(5.0) for _ in range(5)]
+    window = LatencyWindow(len(cluster.info.classes), 10.0)
+    for _ in range(2):  # the second time after a reset
+        for before, now in zip([None, *seen], seen, strict=False):
+            few = replace(now, failed=now.failed + (now.time_s > 20.0))
+            window.add(few)
+            inside = [now] if before is None else [before, now]
+            for c, value in enumerate(window.p95_ms()):
+                failed = sum(int(t.failed[c]) + (t.time_s > 20.0) for t in inside)
+                parts = [t.latencies_ms[c] for t in inside]
+                assert value == np.percentile(np.concatenate([*parts, np.full(failed, FAILED_MS)]), 95.0)
+        window.reset()
