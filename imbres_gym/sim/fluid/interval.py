@@ -12,7 +12,7 @@ from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
 from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.state import FREE, GONE
-from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
+from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry, pair_share_shape
 
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -44,8 +44,11 @@ def measure(
             summarise(values, episode.e2e[c])
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
-        episode.pair_share = shares_between_hosts(
-            topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1]
+        size = pair_share_shape(len(up), shape[1])
+        episode.pair_share = (
+            shares_between_hosts(topology.fleet, topology.rows, up, down, topology.pool_weight, shape[1])
+            if size[1] == shape[1]
+            else np.zeros(size)
         )
     if before.rows is not topology.rows:
         churn = int(changed_connections(before.fleet, before.rows, topology.fleet, topology.rows, up, down))
