@@ -3,7 +3,7 @@
 A heuristic: the result is an upper bound of the true minimum. Coarse to fine: all microservices are scaled together
 by bisection; load shares and the connection scheme are chosen by simulation; then batches of containers are removed
 where that harms the p95 least, in batches that get smaller, down to single containers. What is left is checked at
-length with other seeds, and grows again until it passes.
+length with other seeds; where it fails there, everything grows by a common factor and is trimmed again.
 """
 
 from __future__ import annotations
