@@ -16,7 +16,7 @@ from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology
 from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections
 from imbres_gym.sim.fluid.interval import measure
-from imbres_gym.sim.fluid.kinds import compile_kinds
+from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.lifecycle import Lifecycle, wake
@@ -88,7 +88,7 @@ class FluidCluster:
             measured=nobody,
             pair_share=None,
             utilisation=path[0].copy(),
-            kinds=self._kinds._replace(groups=self._kinds.groups.copy(), second_ms2=self._kinds.second_ms2.copy()),
+            kinds=with_own_waits(self._kinds),
             work=None,
             next_id=0,
             now_s=0.0,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.fluid.fleet import Fleet, Rows
-from imbres_gym.sim.fluid.kinds import Kinds
+from imbres_gym.sim.fluid.kinds import Kinds, with_own_waits
 from imbres_gym.sim.fluid.step import Tally, Work
 
 Floats = NDArray[np.float64]
@@ -94,7 +94,7 @@ class FluidEpisode:
             slots=self.slots.copy(),
             streams=self.streams.copy(),
             rng=copy.deepcopy(self.rng),
-            kinds=self.kinds._replace(groups=self.kinds.groups.copy(), second_ms2=self.kinds.second_ms2.copy()),
+            kinds=with_own_waits(self.kinds),
             utilisation=self.utilisation.copy(),
             work=None,
             tally=Tally._make(values.copy() for values in self.tally),

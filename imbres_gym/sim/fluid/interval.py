@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.percentiles import tail_latencies
 from imbres_gym.sim.containers import container_telemetry
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.episode import FluidEpisode
@@ -13,8 +14,6 @@ from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
 from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.state import FREE, GONE
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry, pair_share_shape
-
-QUANTILES = (0.5, 0.95, 0.99)
 
 
 def measure(
@@ -41,7 +40,7 @@ def measure(
     latencies = tuple(_merged(parts) for parts in episode.latencies)
     for c, values in enumerate(latencies):
         if values.size:
-            summarise(values, episode.e2e[c])
+            episode.e2e[c] = [values.mean(), *tail_latencies([values], 0, (50.0, 95.0, 99.0))]
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
         size = pair_share_shape(len(up), shape[1])
@@ -105,17 +104,3 @@ def remember(tally, end_s, latency, microservice_p95):
                 latency[2, m, h] = end_s
         if spans > 0:
             microservice_p95[m] = tally.microservice_p95[m] / spans
-
-
-@kernel
-def summarise(values, out):
-    """Mean, p50, p95 and p99 of sorted values, as of `np.quantile`."""
-    total = 0.0
-    for value in values:
-        total += value
-    out[0] = total / len(values)
-    for j in range(3):
-        place = QUANTILES[j] * (len(values) - 1)
-        low = int(place)
-        high = min(low + 1, len(values) - 1)
-        out[j + 1] = values[low] + (values[high] - values[low]) * (place - low)

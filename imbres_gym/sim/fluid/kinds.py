@@ -148,6 +148,11 @@ def compile_kinds(scenario: Scenario) -> Kinds:
     )
 
 
+def with_own_waits(kinds: Kinds) -> Kinds:
+    """The same kinds, with `groups` and `second_ms2` of their own: a step writes what it has found into them."""
+    return kinds._replace(groups=kinds.groups.copy(), second_ms2=kinds.second_ms2.copy())
+
+
 def _prod(factors: Iterable[float]) -> float:
     product = 1.0
     for factor in factors:
