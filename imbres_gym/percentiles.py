@@ -70,9 +70,23 @@ def percentile(values: Floats, begin: Ints, end: Ints, failed: int, quantile: fl
     below = int(np.floor(place))
     low = _ranked(values, begin, end, failed, below)
     high = _ranked(values, begin, end, failed, min(below + 1, total - 1))
-    above = place - below
-    # As NumPy interpolates: from the nearer end.
-    return float(high - (high - low) * (1.0 - above) if above >= 0.5 else low + (high - low) * above)
+    return float(_between(low, high, place - below))
+
+
+@compiled
+def _between(low: float, high: float, part: float) -> float:
+    """As NumPy interpolates: from the nearer end."""
+    return high - (high - low) * (1.0 - part) if part >= 0.5 else low + (high - low) * part
+
+
+@compiled
+def summarise(values: Floats, out: Floats) -> None:
+    """Mean, p50, p95 and p99 of sorted values, at least one, into `out` (4,)."""
+    out[0] = values.mean()
+    for i, quantile in enumerate((0.5, 0.95, 0.99)):
+        place = (len(values) - 1) * quantile
+        below = int(np.floor(place))
+        out[i + 1] = _between(values[below], values[min(below + 1, len(values) - 1)], place - below)
 
 
 @compiled

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imbres_gym.latency_window import LatencyWindow
-from imbres_gym.percentiles import FAILED_MS, tail_latencies, tail_latency
+from imbres_gym.percentiles import FAILED_MS, summarise, tail_latencies, tail_latency
 from imbres_gym.scenario import load_scenario
 from imbres_gym.sim.events import EventCluster
 
@@ -27,6 +27,14 @@ def test_they_are_those_of_numpy_whether_the_parts_are_sorted_or_not(
     assert tail_latencies(arrays, failed, (percentile,)) == [expected]
     for array, copy in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, copy)  # what the caller has is not sorted
+
+
+@given(LATENCIES.filter(bool))
+def test_a_summary_is_what_numpy_says_of_sorted_values(latencies: list[float]) -> None:
+    values, summary = np.sort(np.array(latencies, np.float64)), np.zeros(4)
+    summarise(values, summary)
+    assert summary[0] == pytest.approx(values.mean())
+    np.testing.assert_array_equal(summary[1:], np.percentile(values, [50.0, 95.0, 99.0]))
 
 
 def test_one_failure_of_two_requests_is_the_largest_latency() -> None:

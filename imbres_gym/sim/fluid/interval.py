@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.percentiles import tail_latencies
+from imbres_gym.percentiles import summarise
 from imbres_gym.sim.containers import container_telemetry
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.episode import FluidEpisode
@@ -40,7 +40,7 @@ def measure(
     latencies = tuple(_merged(parts) for parts in episode.latencies)
     for c, values in enumerate(latencies):
         if values.size:
-            episode.e2e[c] = [values.mean(), *tail_latencies([values], 0, (50.0, 95.0, 99.0))]
+            summarise(values, episode.e2e[c])
     before, churn = episode.measured, 0
     if before is not topology or episode.pair_share is None:
         size = pair_share_shape(len(up), shape[1])
