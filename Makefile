@@ -30,6 +30,6 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 and Ray for rollouts (some minutes) ..."
-	$(INSTALL) --editable '.[rl,ray,traces,dev]'
+	@echo "installing into $(VENV), with PyTorch for the checks of stable-baselines3 and Ray for rollouts, lightkube for Kubernetes (some minutes) ..."
+	$(INSTALL) --editable '.[rl,ray,traces,live,dev]'
 	touch $@ $(VENV)/demo-installed
