@@ -76,11 +76,16 @@ def _target(rule: ServiceRule) -> str:
 def _parse(expressions: list[dict[str, Any]]) -> ServiceRule:
     """One rule from its JSON; KeyError, TypeError or ValueError if it is none of ours."""
     address, port, dnat = expressions
-    if address["match"]["left"] != {"payload": {"protocol": "ip", "field": "daddr"}}:
-        raise ValueError("not a rule by address")
-    if port["match"]["left"] != {"payload": {"protocol": "tcp", "field": "dport"}}:
-        raise ValueError("not a rule by port")
-    return ServiceRule(address["match"]["right"], port["match"]["right"], _destinations(dnat["dnat"]))
+    cluster_ip, number = _matched(address, "ip", "daddr"), _matched(port, "tcp", "dport")
+    return ServiceRule(cluster_ip, number, _destinations(dnat["dnat"]))
+
+
+def _matched(expression: dict[str, Any], protocol: str, name: str) -> Any:
+    """The value that a field of a packet has to have."""
+    match = expression["match"]
+    if match["op"] != "==" or match["left"] != {"payload": {"protocol": protocol, "field": name}}:
+        raise ValueError(f"not a comparison with {name}")
+    return match["right"]
 
 
 def _destinations(dnat: dict[str, Any]) -> tuple[Destination, ...]:
