@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imbres_gym.config import ConfigError
 from imbres_gym.live.kube import connect
@@ -19,6 +20,9 @@ from imbres_gym.live.node.enforcer import Enforcer
 from imbres_gym.live.node.metrics import Metrics, serve
 from imbres_gym.live.node.namespaces import Namespaces
 from imbres_gym.live.node.plans import PlanWatch
+
+if TYPE_CHECKING:
+    from lightkube import Client
 
 log = logging.getLogger(__name__)
 
@@ -60,31 +64,33 @@ def run_agent(
     backend = choose_backend()
     metrics = Metrics()
     namespaces = Namespaces()
-    # A client for each thread: one waits in its watch, the other asks now and then.
-    watch = PlanWatch(
-        connect(context, "default", kubeconfig), lambda reason: metrics.watch_failures.labels(reason).inc()
-    )
-    agent = Agent(
-        node,
-        watch,
-        KubernetesApi(connect(context, "default", kubeconfig), node),
-        Enforcer(backend, namespaces, metrics),
-        Drain(drain_per_s, namespaces, metrics, time.monotonic) if drain_per_s else None,
-        metrics,
-        check_interval_s=check_interval_s,
-    )
-    try:
-        server = serve(port, metrics, agent.healthy)
-    except OSError as error:
-        raise ConfigError(f"--port {port}: {error.strerror}") from None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
-    log.info("node %s: writing rules with %s", node, backend.name)
-    watch.start()
-    try:
-        agent.run()
-    finally:
-        watch.stop()
-        server.shutdown()
-        server.server_close()
+
+    def new_client() -> Client:
+        return connect(context, "default", kubeconfig)
+
+    watch = PlanWatch(new_client, lambda reason: metrics.watch_failures.labels(reason).inc())
+    with new_client() as client:
+        agent = Agent(
+            node,
+            watch,
+            KubernetesApi(client, node),
+            Enforcer(backend, namespaces, metrics),
+            Drain(drain_per_s, namespaces, metrics, time.monotonic) if drain_per_s else None,
+            metrics,
+            check_interval_s=check_interval_s,
+        )
+        try:
+            server = serve(port, metrics, agent.healthy)
+        except OSError as error:
+            raise ConfigError(f"--port {port}: {error.strerror}") from None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.stop())
+        log.info("node %s: writing rules with %s", node, backend.name)
+        watch.start()
+        try:
+            agent.run()
+        finally:
+            watch.stop()
+            server.shutdown()
+            server.server_close()
     log.info("node %s: ended", node)

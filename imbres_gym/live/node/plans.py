@@ -61,15 +61,15 @@ class PlanWatch:
     all nodes, a few small messages a second at the sizes of the paper (17 hosts).
 
     Args:
-        client: connected; only this thread watches with it.
+        connect: makes a client; each thread has its own, so that a watch that hangs blocks nothing else.
         count_failure: called whenever the list or the watch failed, with the reason in one word.
 
     Attributes:
         changed: set whenever the copy has changed; the reader clears it.
     """
 
-    def __init__(self, client: Client, count_failure: Callable[[str], None] = lambda reason: None) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], Client], count_failure: Callable[[str], None]) -> None:
+        self._connect = connect
         self._resource = plan_resource()
         self._count_failure = count_failure
         self._lock = threading.Lock()
@@ -98,7 +98,8 @@ class PlanWatch:
         if time.monotonic() - self._heard < SILENCE_S or self._stopped.is_set():
             return
         try:
-            _, listed = self._list()
+            with self._connect() as client:
+                _, listed = self._list(client)
         except httpx2.HTTPError as error:
             log.warning("plans: silent for %.0f s, and cannot be listed: %s", SILENCE_S, error)
             return
@@ -116,35 +117,37 @@ class PlanWatch:
 
     def _run(self, stopped: threading.Event) -> None:
         wait_s = LEAST_WAIT_S
-        while not stopped.is_set():
-            try:
-                version, plans = self._list()
-                self._take(plans, stopped)
-                wait_s = LEAST_WAIT_S
-                self._follow(version, stopped)
-            except Exception as error:  # a thread that ended without a word would be worse than any error
-                self._heard = time.monotonic()
-                reason = _reason(error)
-                self._count_failure(reason)
-                wait_s = LEAST_WAIT_S if reason == "expired" else min(2.0 * wait_s, MOST_WAIT_S)
-                log.warning("plans: %s: %s; trying again in %.1f s", reason, error, wait_s)
-                stopped.wait(wait_s)
+        with self._connect() as client:
+            while not stopped.is_set():
+                try:
+                    version, plans = self._list(client)
+                    self._take(plans, stopped)
+                    wait_s = LEAST_WAIT_S
+                    self._follow(client, version, stopped)
+                except Exception as error:  # a thread that ended without a word would be worse than any error
+                    if stopped.is_set():
+                        return
+                    self._heard = time.monotonic()
+                    reason = _reason(error)
+                    self._count_failure(reason)
+                    wait_s = LEAST_WAIT_S if reason == "expired" else min(2.0 * wait_s, MOST_WAIT_S)
+                    log.warning("plans: %s: %s; trying again in %.1f s", reason, error, wait_s)
+                    stopped.wait(wait_s)
 
-    def _list(self) -> tuple[str, dict[Key, StoredPlan]]:
+    def _list(self, client: Client) -> tuple[str, dict[Key, StoredPlan]]:
         """The version from which to watch, and all plans."""
         from lightkube import ALL_NS
 
-        listing = self._client.list(self._resource, namespace=ALL_NS)
+        listing = client.list(self._resource, namespace=ALL_NS)
         plans = [_stored(item) for item in listing]
         return listing.resourceVersion, {plan.key: plan for plan in plans}
 
-    def _follow(self, version: str, stopped: threading.Event) -> None:
+    def _follow(self, client: Client, version: str, stopped: threading.Event) -> None:
         """Take over changes until the watch fails or is not wanted any more."""
         from lightkube import ALL_NS
 
-        for event, item in self._client.watch(
-            self._resource, namespace=ALL_NS, resource_version=version, server_timeout=WATCH_S
-        ):
+        events = client.watch(self._resource, namespace=ALL_NS, resource_version=version, server_timeout=WATCH_S)
+        for event, item in events:
             if stopped.is_set():
                 return
             plan = _stored(item)

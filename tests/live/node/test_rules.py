@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbres_gym.live.connection_plan import PodRules
@@ -56,6 +56,7 @@ def service(*targets: tuple[str, float], ip: str = "10.96.0.7") -> dict[str, obj
     }
 
 
+@settings(deadline=None)
 @given(weights)
 def test_shares_are_whole_add_up_and_are_off_by_less_than_one(values: list[float]) -> None:
     shares = whole_shares(values)
@@ -124,6 +125,7 @@ def test_every_foreign_change_to_iptables_is_seen(old: str, new: str) -> None:
     assert not parse_save(SAVED.replace(old, new)).are(RULES)
 
 
+@settings(deadline=None)
 @given(weights)
 def test_iptables_shares_survive_the_kernels_resolution(values: list[float]) -> None:
     shares = [share for share in whole_shares(values) if share]
