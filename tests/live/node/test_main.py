@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from node_fakes import ApiServer, FakePods, api_pod, spec
 from typer.testing import CliRunner
 
 from imbres_gym.cli import app
-from imbres_gym.config import ConfigError
+from imbres_gym.config import ConfigError, config_root
 from imbres_gym.live.node import main as module
 from imbres_gym.live.node.metrics import Metrics, serve
 from imbres_gym.live.node.rules import NOTHING
@@ -104,20 +105,35 @@ def test_the_kill_switch_is_read_from_the_namespace(server: ApiServer, pods: Fak
     assert seen == [{"a": [750_000, 250_000]}, {}]
 
 
-def test_every_request_is_one_that_the_rights_allow(server: ApiServer, pods: FakePods, tmp_path: Path) -> None:
+def test_its_rights_are_the_requests_that_it_makes(server: ApiServer, pods: FakePods, tmp_path: Path) -> None:
     server.put_plan(NAME, spec("a"))
     thread = during(lambda: wait_for(lambda: "observedGeneration" in server.plans[NAME]["status"]))
     config = server.kubeconfig(tmp_path / "config")
     module.run_agent("node-1", "fake", config, check_interval_s=1.0, drain_per_s=0, port=0)
     thread.join()
     plans = "/apis/imbres-gym.io/v1alpha1"
-    assert set(server.requests) == {
-        ("GET", f"{plans}/connectionplans"),
-        ("WATCH", f"{plans}/connectionplans"),
-        ("PATCH", f"{plans}/namespaces/shop/connectionplans/{NAME}/status"),
-        ("GET", "/api/v1/pods"),
-        ("GET", "/api/v1/namespaces/shop"),
+    rights = {
+        ("GET", f"{plans}/connectionplans"): ("imbres-gym.io", "connectionplans", "list"),
+        ("WATCH", f"{plans}/connectionplans"): ("imbres-gym.io", "connectionplans", "watch"),
+        ("PATCH", f"{plans}/namespaces/shop/connectionplans/{NAME}/status"): (
+            "imbres-gym.io",
+            "connectionplans/status",
+            "patch",
+        ),
+        ("GET", "/api/v1/pods"): ("", "pods", "list"),
+        ("GET", "/api/v1/namespaces/shop"): ("", "namespaces", "get"),
     }
+    assert set(server.requests) == set(rights)
+    text = (config_root() / "kubernetes" / "node-agent-rbac.yaml").read_text(encoding="utf-8")
+    (role,) = (item for item in yaml.safe_load_all(text) if item["kind"] == "ClusterRole")
+    granted = [
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert sorted(granted) == sorted(rights.values())
 
 
 def test_a_port_that_is_taken_is_named(server: ApiServer, pods: FakePods, tmp_path: Path) -> None:
