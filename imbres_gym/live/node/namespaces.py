@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,11 +121,23 @@ class Namespaces:
             # Looked at again once it is open: the number may have gone to another process meanwhile.
             if self._uid_and_start(process.id) != (uid, process.started):
                 raise NoNamespace("its sandbox ended just now")
-            if os.path.samestat(os.fstat(descriptor), os.stat(self._proc / "1" / "ns" / "net")):
+            if self._is_the_nodes(descriptor):
                 raise NoNamespace("it shares the node's network (hostNetwork), which is left alone")
             yield Namespace(descriptor)
         finally:
             os.close(descriptor)
+
+    def _is_the_nodes(self, descriptor: int) -> bool:
+        """Whether a network namespace is that of the node's first process, or of this one.
+
+        A second look, as the API server says which pods share the node's network. The first process may be out of
+        sight where the node is itself a container.
+        """
+        for process in ("1", "self"):
+            with suppress(PermissionError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._proc / process / "ns" / "net")):
+                    return True
+        return False
 
     def _scan(self) -> None:
         """Look at every process once: the oldest of each pod."""

@@ -36,8 +36,9 @@ class Table:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.add(1, None, 1, "host")
+        self.add("self", None, 2, "agent")
 
-    def add(self, process: int, uid: str | None, started: int, net: str, name: str = "pause") -> None:
+    def add(self, process: int | str, uid: str | None, started: int, net: str, name: str = "pause") -> None:
         folder = self.folder / str(process)
         (folder / "ns").mkdir(parents=True)
         (folder / "cgroup").write_text(f"0::/kubepods/pod{uid}/x\n" if uid else "0::/init.scope\n")
@@ -78,8 +79,9 @@ def test_a_number_that_went_to_another_process_is_not_taken_for_the_pod(table: T
     assert table.entered(namespaces, UID) == "301"
 
 
-def test_the_nodes_own_network_is_never_entered(table: Table) -> None:
-    table.add(300, UID, 50, "host")
+@pytest.mark.parametrize("network", ["host", "agent"])
+def test_the_nodes_own_network_is_never_entered(table: Table, network: str) -> None:
+    table.add(300, UID, 50, network)
     with pytest.raises(NoNamespace, match="hostNetwork"):
         table.entered(Namespaces(table.folder), UID)
 
