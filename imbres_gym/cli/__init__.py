@@ -13,6 +13,7 @@ from imbres_gym import __version__
 from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
+from imbres_gym.cli.node_agent import node_agent
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
 from imbres_gym.cli.replay import replay
@@ -39,6 +40,7 @@ app.command()(oracle)
 app.command()(reproduce)
 app.command()(replay)
 app.command()(train)
+app.command()(node_agent)
 app.add_typer(trace)
 
 
