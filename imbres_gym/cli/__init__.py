@@ -12,6 +12,7 @@ import typer
 from imbres_gym import __version__
 from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
+from imbres_gym.cli.deploy import deploy
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
@@ -38,6 +39,7 @@ app.command()(show)
 app.command()(oracle)
 app.command()(reproduce)
 app.command()(replay)
+app.command()(deploy)
 app.command()(train)
 app.add_typer(trace)
 

@@ -11,10 +11,29 @@ from pathlib import Path
 
 import yaml
 
-from scripts.testbed import api, cgroups, control_plane, images, kubernetes, network, nodes, observability, packages
-from scripts.testbed import processes
-from scripts.testbed.layout import CONTEXT, GATEWAY, KUBECONFIG, NODES, PROMETHEUS_PORT, REDIS_PORT, ROOT, RUN
-from scripts.testbed.layout import TRACES_PORT
+from scripts.testbed import (
+    api,
+    cgroups,
+    control_plane,
+    images,
+    kubernetes,
+    network,
+    nodes,
+    observability,
+    packages,
+    processes,
+)
+from scripts.testbed.layout import (
+    CONTEXT,
+    GATEWAY,
+    KUBECONFIG,
+    NODES,
+    PROMETHEUS_PORT,
+    REDIS_PORT,
+    ROOT,
+    RUN,
+    TRACES_PORT,
+)
 from scripts.testbed.steps import BedError, step, wait_until
 
 MANIFESTS = ROOT / "configs/kubernetes"
@@ -163,7 +182,9 @@ def _restore() -> None:
 def leftovers() -> list[str]:
     """What of a bed is still on the machine: programs, mounts, network, cgroups, files."""
     found = [f"program {name}" for name in processes.names() if processes.is_running(name)]
-    found += [f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(RUN) in line]
+    found += [
+        f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(RUN) in line
+    ]
     found += network.leftovers() + cgroups.leftovers()
     return found + ([f"folder {RUN}"] if RUN.exists() else [])
 

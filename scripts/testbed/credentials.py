@@ -41,7 +41,18 @@ def write_credentials() -> None:
     call(["openssl", "req", "-new", *new_key, PKI / "server.key", "-out", PKI / "server.csr", "-subj", "/CN=apiserver"])
     names = [f"IP:{GATEWAY}", f"IP:{API_SERVICE}", "IP:127.0.0.1", "DNS:kubernetes.default.svc", "DNS:localhost"]
     (PKI / "server.ext").write_text(f"subjectAltName={','.join(names)}\nextendedKeyUsage=serverAuth\n")
-    sign = ["openssl", "x509", "-req", "-in", PKI / "server.csr", "-CA", CA, "-CAkey", PKI / "ca.key", "-CAcreateserial"]
+    sign = [
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        PKI / "server.csr",
+        "-CA",
+        CA,
+        "-CAkey",
+        PKI / "ca.key",
+        "-CAcreateserial",
+    ]
     call([*sign, "-out", PKI / "server.crt", "-days", DAYS, "-extfile", PKI / "server.ext"])
     call(["openssl", "genrsa", "-out", PKI / "accounts.key", "2048"])
     call(["openssl", "rsa", "-in", PKI / "accounts.key", "-pubout", "-out", PKI / "accounts.pub"])

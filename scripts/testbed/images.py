@@ -46,7 +46,12 @@ def build() -> dict[str, Path]:
     pause, service = FOLDER / "pause.tar", FOLDER / "service.tar"
     if not pause.exists():
         with step("build the pause image"):
-            _save(pause, PAUSE, [_layer(lambda tar: tar.add("/bin/busybox", "busybox"))], ["/busybox", "sleep", "2147483647"])
+            _save(
+                pause,
+                PAUSE,
+                [_layer(lambda tar: tar.add("/bin/busybox", "busybox"))],
+                ["/busybox", "sleep", "2147483647"],
+            )
     source = SERVICE_FILE.read_bytes()
     mark = FOLDER / f"service.{hashlib.sha256(source).hexdigest()[:16]}"
     if not (service.exists() and mark.exists()):
@@ -104,7 +109,9 @@ def _save(file: Path, name: str, layers: list[bytes], command: list[str]) -> Non
     layer_names = [f"{digest}.tar" for digest in digests]
     manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": layer_names}]).encode()
     with tarfile.open(file, "w") as tar:
-        for entry, content in zip([config_name, *layer_names, "manifest.json"], [config, *layers, manifest], strict=True):
+        for entry, content in zip(
+            [config_name, *layer_names, "manifest.json"], [config, *layers, manifest], strict=True
+        ):
             _add_bytes(tar, entry, content)
 
 

@@ -62,7 +62,9 @@ def _quietly(*words: str) -> None:
 
 def leftovers() -> list[str]:
     """What of the network is still there."""
-    found = [f"link {link}" for link in (BRIDGE, *(node.link for node in NODES)) if Path(f"/sys/class/net/{link}").exists()]
+    found = [
+        f"link {link}" for link in (BRIDGE, *(node.link for node in NODES)) if Path(f"/sys/class/net/{link}").exists()
+    ]
     found += [f"namespace {n.namespace}" for n in NODES if Path(f"/run/netns/{n.namespace}").exists()]
     routes = ip("route", "show").splitlines()
     return found + [f"route {route}" for route in routes if route.startswith((PODS.removesuffix("0.0/16"), SERVICES))]

@@ -58,13 +58,21 @@ class Meter:
         used, bits = self.rates()
         gauges = (
             ("cpu_utilisation", "CPU use of the node's cgroup over its quota [0-1].", used / cores),
-            ("network_utilisation", "Traffic of the busier direction over the bandwidth [0-1].", bits / NETWORK_BITS_PER_S),
+            (
+                "network_utilisation",
+                "Traffic of the busier direction over the bandwidth [0-1].",
+                bits / NETWORK_BITS_PER_S,
+            ),
             ("cpu_cores", "CPU quota of the node [cores].", cores),
         )
         lines = []
         for name, text, value in gauges:
             name = f"imbres_node_{name}"
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f'{name}{{node="{self._node.name}"}} {value:.6g}']
+            lines += [
+                f"# HELP {name} {text}",
+                f"# TYPE {name} gauge",
+                f'{name}{{node="{self._node.name}"}} {value:.6g}',
+            ]
         return "\n".join(lines) + "\n"
 
 
