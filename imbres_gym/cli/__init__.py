@@ -14,6 +14,7 @@ from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.deploy import deploy
 from imbres_gym.cli.listing import list_everything
+from imbres_gym.cli.load import load
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
 from imbres_gym.cli.replay import replay
@@ -40,6 +41,7 @@ app.command()(oracle)
 app.command()(reproduce)
 app.command()(replay)
 app.command()(deploy)
+app.command()(load)
 app.command()(train)
 app.add_typer(trace)
 
