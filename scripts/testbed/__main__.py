@@ -1,11 +1,11 @@
-"""`python3 -m scripts.testbed up|down|status|stress|stop|start`: a cluster of three nodes on this machine, as root."""
+"""`python3 -m scripts.testbed up|down|status|stress|kill|start`: a cluster of three nodes on this machine, as root."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from scripts.testbed import bed, processes, stress
+from scripts.testbed import bed, nodes, processes, stress
 from scripts.testbed.layout import NODES, node_named
 from scripts.testbed.steps import BedError
 
@@ -22,9 +22,9 @@ def main() -> int:
     amount = noise.add_mutually_exclusive_group(required=True)
     amount.add_argument("--cores", type=float, help="CPU that the job may use")
     amount.add_argument("--off", action="store_true", help="end the job")
-    for name, text in (("stop", "stop one program of the bed, to see what happens"), ("start", "start it again")):
+    for name, text in (("kill", "kill a program or a whole node, to see what happens"), ("start", "start it again")):
         command = commands.add_parser(name, help=text)
-        command.add_argument("program", help="name as in `status`, such as prometheus or node2/kubelet")
+        command.add_argument("name", help="a node, or a program as in `status`, such as prometheus or node2/kubelet")
     options = parser.parse_args()
     try:
         return _run(options)
@@ -47,11 +47,17 @@ def _run(options: argparse.Namespace) -> int:
             stress.stop(node)
         else:
             stress.start(node, options.cores)
-    elif options.command == "stop":
-        processes.stop(options.program)
     else:
-        processes.restart(options.program)
+        _kill_or_start(options.command, options.name)
     return 0
+
+
+def _kill_or_start(command: str, name: str) -> None:
+    node = node_named(name)
+    if node is not None:
+        (nodes.crash if command == "kill" else nodes.revive)(node)
+    else:
+        (processes.kill if command == "kill" else processes.restart)(name)
 
 
 if __name__ == "__main__":

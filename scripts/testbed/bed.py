@@ -118,7 +118,8 @@ def _remember() -> None:
     RUN.mkdir(parents=True, exist_ok=True)
     absent = [str(folder) for folder in SHARED_FOLDERS if not folder.exists()]
     settings = {str(file): file.read_text().strip() for file in SYSCTLS if file.exists()}
-    REMEMBERED.write_text(json.dumps({"absent": absent, "settings": settings}))
+    pods = sorted(network.pod_namespaces())
+    REMEMBERED.write_text(json.dumps({"absent": absent, "settings": settings, "pod_namespaces": pods}))
 
 
 def custom_resources() -> Iterator[api.Json]:
@@ -160,7 +161,6 @@ def down() -> None:
             for name in processes.names():
                 processes.stop(name)
         with step("remove network, cgroups and files"):
-            network.stop()
             cgroups.remove()
             _restore()
     if left := leftovers():
@@ -168,8 +168,10 @@ def down() -> None:
 
 
 def _restore() -> None:
+    """Give the machine back what `up` found."""
     if REMEMBERED.exists():
         remembered = json.loads(REMEMBERED.read_text())
+        network.stop(keep=set(remembered["pod_namespaces"]))
         for file, value in remembered["settings"].items():
             Path(file).write_text(value)
         for folder in map(Path, remembered["absent"]):

@@ -45,8 +45,19 @@ def reach_services() -> None:
     ip("route", "replace", SERVICES, "via", NODES[0].address)
 
 
-def stop() -> None:
-    """Remove the namespaces, cables, routes and the bridge; what is gone already is no error."""
+def pod_namespaces() -> set[str]:
+    """Names of the network namespaces that CNI made for pods."""
+    return {path.name for path in Path("/run/netns").glob("cni-*")}
+
+
+def stop(keep: set[str]) -> None:
+    """Remove the namespaces, cables, routes and the bridge; what is gone already is no error.
+
+    Args:
+        keep: network namespaces of pods that were there before the bed.
+    """
+    for namespace in pod_namespaces() - keep:
+        _quietly("netns", "delete", namespace)
     for node in NODES:
         _quietly("netns", "delete", node.namespace)
         _quietly("link", "delete", node.link)

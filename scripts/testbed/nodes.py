@@ -192,6 +192,15 @@ def crash(node: Node) -> None:
     _kill_shims(node)
 
 
+def revive(node: Node) -> None:
+    """Start a crashed node's programs again; its kubelet then starts its pods again."""
+    processes.restart(f"{node.name}/containerd")
+    wait_until(lambda: _containerd_answers(node), f"{node.name}: containerd answers", START_S)
+    for name in processes.names():
+        if name.startswith(f"{node.name}/"):
+            processes.restart(name)
+
+
 def _kill_shims(node: Node) -> None:
     """Shims belong to no cgroup of the node; each names the node's socket on its command line."""
     mine = str(node.containerd).encode()
@@ -207,28 +216,13 @@ def _kill_shims(node: Node) -> None:
 
 
 def stop(node: Node) -> None:
-    """End a node and take its mounts, sandboxes' network namespaces and files' owners away."""
+    """End a node's programs and containers, and take its mounts away."""
     for program in ("kube-proxy", "kubelet"):
         processes.stop(f"{node.name}/{program}")
-    sandboxes = _sandbox_namespaces(node)
     cgroups.kill_node(node)
     processes.stop(f"{node.name}/containerd")
     _kill_shims(node)
     unmount(node.folder)
-    for namespace in sandboxes:
-        if Path(f"/run/netns/{namespace}").exists():
-            network.ip("netns", "delete", namespace)
-
-
-def _sandbox_namespaces(node: Node) -> list[str]:
-    """Names of the network namespaces that the node's CNI made: host-local keeps no names, containerd's specs do."""
-    found = set()
-    for spec in (node.folder / "containerd/state").glob("io.containerd.runtime.v2.task/k8s.io/*/config.json"):
-        for namespace in json.loads(spec.read_text())["linux"]["namespaces"]:
-            path = Path(namespace.get("path", ""))
-            if namespace["type"] == "network" and path.name.startswith("cni-"):
-                found.add(path.name)
-    return sorted(found)
 
 
 def unmount(folder: Path) -> None:

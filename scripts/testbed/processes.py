@@ -116,7 +116,12 @@ def stop(name: str, grace_s: float = 5.0) -> None:
 
 
 def kill(name: str) -> None:
-    """End a program at once, as a crash does."""
+    """End a program at once, as a crash does.
+
+    Raises:
+        BedError: the bed has no such program.
+    """
+    _read(name)
     pid = pid_of(name)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
