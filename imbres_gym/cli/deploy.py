@@ -60,16 +60,16 @@ def deploy(
             return
         from imbres_gym.live import deploy as steps
 
-        client = connect(context, namespace, kubeconfig)
-        if delete:
-            gone = steps.delete(client, loaded.name, namespace)
-            typer.echo(f"deleted {', '.join(gone)}" if gone else f"nothing of {loaded.name} is there")
-            return
         limit_s = duration_seconds(timeout, "--timeout")
         assert limit_s is not None
-        steps.apply(client, objects, namespace)
-        typer.echo(f"applied {len(objects)} objects to namespace {namespace}; waiting until all is ready")
-        steps.wait_ready(client, loaded.name, namespace, limit_s, _tell)
+        with connect(context, namespace, kubeconfig) as client:
+            if delete:
+                gone = steps.delete(client, loaded.name, namespace)
+                typer.echo(f"deleted {', '.join(gone)}" if gone else f"nothing of {loaded.name} is there")
+                return
+            steps.apply(client, objects, namespace)
+            typer.echo(f"applied {len(objects)} objects to namespace {namespace}; waiting until all is ready")
+            steps.wait_ready(client, loaded.name, namespace, limit_s, _tell)
 
 
 def _tell(now: dict[str, tuple[int, int]]) -> None:

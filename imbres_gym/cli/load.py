@@ -48,7 +48,8 @@ def load(
         if (context is None) == (url is None):
             raise ConfigError("say where the application is: either --context or --url")
         if context is not None:
-            hosts = load_addresses.from_cluster(loaded, connect(context, namespace, kubeconfig), namespace)
+            with connect(context, namespace, kubeconfig) as client:
+                hosts = load_addresses.from_cluster(loaded, client, namespace)
         else:
             assert url is not None
             hosts = load_addresses.from_url(loaded, url)

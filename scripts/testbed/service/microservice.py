@@ -287,12 +287,12 @@ class Microservice:
         self.serve_ms = self.call_ms = 0.0
         self.metrics.gauges["loops_per_ms"] = self.loops_per_ms
 
-    async def calibrate(self) -> None:
+    async def calibrate(self, port: int = PORT) -> None:
         """Measure what answering and calling cost, by calls to itself: half of such a call each."""
         costs = []
         for _ in range(OWN_CALLS):
             began = time.process_time()
-            connection = await asyncio.open_connection("127.0.0.1", PORT)
+            connection = await asyncio.open_connection("127.0.0.1", port)
             await exchange(
                 *connection, "POST", "/healthz", "localhost", {"traceparent": Trace("0", "0", False).header()}
             )
