@@ -62,6 +62,7 @@ def _spawn(name: str, recipe: dict[str, Any]) -> None:
             cwd=recipe["cwd"],
             start_new_session=True,
         )
+    process.returncode = 0  # nobody waits for it: it outlives this program
     file = _file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = {**{key: recipe[key] for key in ("command", "env", "cwd")}, "pid": process.pid}
