@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imbres_gym.config import ConfigError
 from imbres_gym.live.connection_plan import APPLICATION_LABEL
@@ -146,10 +146,10 @@ def delete(client: Client, application: str, namespace: str) -> list[str]:
     from lightkube.types import CascadeType
 
     deleted = []
-    for kind in (Deployment, Service, ConfigMap):
+    kinds: tuple[Any, ...] = (Deployment, Service, ConfigMap)
+    for kind in kinds:
         with cluster_errors(f"{kind.__name__}s of {application}"):
             for item in client.list(kind, namespace=namespace, labels={APPLICATION_LABEL: application}):
-                assert item.metadata is not None and item.metadata.name is not None
                 client.delete(kind, item.metadata.name, namespace=namespace, cascade=CascadeType.BACKGROUND)
                 deleted.append(f"{kind.__name__} {item.metadata.name}")
     return deleted

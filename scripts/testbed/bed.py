@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -85,6 +86,15 @@ def up() -> None:
         print("found the remains of a bed")
         down()
     cgroups.check()
+    try:
+        _up()
+    except BaseException:
+        print(f"what was started is left as it is, with its logs in {processes.LOGS}; take it down with `down`")
+        raise
+    print(_how_to_use())
+
+
+def _up() -> None:
     with step("bring the bed up"):
         packages.install(packages.RUN)
         kubernetes.build()
@@ -98,7 +108,6 @@ def up() -> None:
         observability.start()
         nodes.wait_ready()
         _define_resources()
-    print(_how_to_use())
 
 
 def _how_to_use() -> str:
@@ -137,7 +146,7 @@ def _define_resources() -> None:
         for definition in definitions:
             api.create(path, definition)
             name = definition["metadata"]["name"]
-            wait_until(lambda name=name: _is_served(f"{path}/{name}"), f"{name} served", 20.0)
+            wait_until(functools.partial(_is_served, f"{path}/{name}"), f"{name} served", 20.0)
 
 
 def _is_served(path: str) -> bool:

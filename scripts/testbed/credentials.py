@@ -35,13 +35,23 @@ def write_credentials() -> None:
     PKI.mkdir(parents=True, exist_ok=True)
     PKI.chmod(0o700)
     subject = ["-days", DAYS, "-subj"]
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
-    authority = ["openssl", "req", "-x509", *new_key, PKI / "ca.key", "-out", CA, *subject, "/CN=imbres-testbed-ca"]
+    new_key: list[str | Path] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
+    authority: list[str | Path] = [
+        "openssl",
+        "req",
+        "-x509",
+        *new_key,
+        PKI / "ca.key",
+        "-out",
+        CA,
+        *subject,
+        "/CN=imbres-testbed-ca",
+    ]
     call([*authority, "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"])
     call(["openssl", "req", "-new", *new_key, PKI / "server.key", "-out", PKI / "server.csr", "-subj", "/CN=apiserver"])
     names = [f"IP:{GATEWAY}", f"IP:{API_SERVICE}", "IP:127.0.0.1", "DNS:kubernetes.default.svc", "DNS:localhost"]
     (PKI / "server.ext").write_text(f"subjectAltName={','.join(names)}\nextendedKeyUsage=serverAuth\n")
-    sign = [
+    sign: list[str | Path] = [
         "openssl",
         "x509",
         "-req",

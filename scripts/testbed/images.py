@@ -80,7 +80,7 @@ def _python_layer() -> bytes:
             raise BedError(f"{root}: the packages hold no /usr/bin/python3.11")
         for name in UNUSED:
             shutil.rmtree(root / name, ignore_errors=True)
-        kept.write_bytes(_layer(lambda tar: [tar.add(path, path.name) for path in sorted(root.iterdir())]))
+        kept.write_bytes(_layer(lambda tar: _add_folder(tar, root)))
         shutil.rmtree(packages)
         shutil.rmtree(root)
     return kept.read_bytes()
@@ -91,6 +91,11 @@ def _layer(fill: Callable[[tarfile.TarFile], object]) -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as tar:
         fill(tar)
     return packed.getvalue()
+
+
+def _add_folder(tar: tarfile.TarFile, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        tar.add(path, path.name)
 
 
 def _save(file: Path, name: str, layers: list[bytes], command: list[str]) -> None:

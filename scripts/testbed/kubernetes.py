@@ -102,7 +102,7 @@ def _generate(folder: Path, tree: Path, environment: dict[str, str]) -> None:
         name = name.replace("staging/src/", "vendor/", 1)
         if not any(part in name for part in ("/code-generator/", "/sample-apiserver/", "testdata")):
             folders.add(f"k8s.io/kubernetes/{Path(name).parent}")
-    command = [*PRIORITY, generator, "-i", ",".join(sorted(folders))]
+    command: list[str | Path] = [*PRIORITY, generator, "-i", ",".join(sorted(folders))]
     command += ["-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"]
     command += ["-h", "hack/boilerplate/boilerplate.generatego.txt", "-r", str(folder / "openapi-violations")]
     call(command, cwd=tree, env=environment)

@@ -44,7 +44,7 @@ def ctr(node: Node, *words: str) -> str:
 
 def start_containerd(node: Node) -> None:
     """Start a node's container runtime and wait for its answer."""
-    command = ["containerd", "--config", node.folder / "containerd.toml"]
+    command: list[str | Path] = ["containerd", "--config", node.folder / "containerd.toml"]
     processes.start(f"{node.name}/containerd", command, node.namespace)
     wait_until(lambda: _containerd_answers(node), f"{node.name}: containerd answers", START_S)
 
@@ -82,7 +82,7 @@ def wait_ready() -> None:
 
 
 def _write_cni(node: Node) -> None:
-    addresses = {"type": "host-local", "dataDir": str(node.folder / "cni/data")}
+    addresses: dict[str, object] = {"type": "host-local", "dataDir": str(node.folder / "cni/data")}
     addresses |= {"ranges": [[{"subnet": node.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True}
     plugins = [{**bridge, "ipam": addresses}, {"type": "portmap", "capabilities": {"portMappings": True}}]
@@ -159,7 +159,7 @@ def _start_kubelet(node: Node) -> None:
         "node-ip": node.address,
         "housekeeping-interval": "5s",
     }
-    command = [KUBERNETES / "kubelet", *(f"--{key}={value}" for key, value in flags.items())]
+    command: list[str | Path] = [KUBERNETES / "kubelet", *(f"--{key}={value}" for key, value in flags.items())]
     # Without the variable, the kubelet asks for a cloud's credentials for 11 s.
     processes.start(f"{node.name}/kubelet", command, node.namespace, env={"AWS_EC2_METADATA_DISABLED": "true"})
 

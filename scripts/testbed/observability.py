@@ -113,7 +113,7 @@ def prometheus_config() -> dict[str, Any]:
 def _start_redis() -> None:
     folder = RUN / "redis"
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["redis-server", "--bind", GATEWAY, "--port", str(REDIS_PORT), "--dir", folder]
+    command: list[str | Path] = ["redis-server", "--bind", GATEWAY, "--port", str(REDIS_PORT), "--dir", folder]
     # Every write reaches the file within a second, so that a restarted Redis has what it had.
     processes.start(REDIS, [*command, "--protected-mode", "no", "--save", "", "--appendonly", "yes"])
 
