@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,9 @@ QUERIES = {
     "e2e_failures": ('sum by (request_class) (rate(imbres_e2e_failures_total{namespace="$namespace"}[$window]))'),
 }
 """Name -> PromQL, for the metrics of the synthetic service; `$namespace`, `$application`, `$window` are filled in."""
+
+_NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A name as Kubernetes takes it for namespaces, Services and in labels (RFC 1123)."""
 
 
 def _web_address(url: str) -> str:
@@ -144,7 +148,7 @@ class LiveConfig(StrictModel):
 
     application: Application
     """In the file: a name of `configs/applications/`, a path relative to the file, or the application itself."""
-    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    namespace: Annotated[str, Field(pattern=rf"^{_NAME}$")]
     sla_ms: Positive
     """Target of the 95th percentile of the E2E latency of every request class [ms]."""
     agent: str = "imbres"
@@ -176,6 +180,10 @@ class LiveConfig(StrictModel):
     @model_validator(mode="after")
     def _fits_together(self) -> LiveConfig:
         names = self.application.microservice_names
+        for name in (self.application.name, *names):
+            if not re.fullmatch(_NAME, name):
+                hint = "use a-z, 0-9 and -, at most 63 letters"
+                raise key_error("application", f"{name!r} cannot be a name in Kubernetes; {hint}")
         if self.min_replicas > self.max_replicas:
             raise key_error("min_replicas", f"{self.min_replicas} is more than max_replicas ({self.max_replicas})")
         for name, bounds in self.replicas.items():

@@ -70,7 +70,7 @@ def parse_traces(answer: Any) -> Traces:
         answer = answer["result"]
     if isinstance(answer, Mapping) and "resourceSpans" in answer:
         return _collect(_otlp(answer))
-    if isinstance(answer, Mapping) and isinstance(answer.get("data"), list):
+    if isinstance(answer, Mapping) and isinstance(answer.get("data"), list | Mapping):
         answer = answer["data"]
     if isinstance(answer, Mapping) and "spans" in answer:
         answer = [answer]
