@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.connection_plan import (
@@ -111,6 +113,18 @@ class ConnectionController:
         """Delete every plan of the application: Kubernetes' own balancing is in force again."""
         return self.apply({}, "")
 
+    def found(self) -> list[PlanSpec]:
+        """The plans that are there and can be read.
+
+        Raises:
+            httpx2.HTTPError: the objects cannot be read.
+        """
+        specs = []
+        for item in self._existing().values():
+            with contextlib.suppress(ValidationError):
+                specs.append(PlanSpec.model_validate(item.get("spec")))
+        return specs
+
     def _existing(self) -> dict[str, Any]:
         labels: dict[str, Any] = {APPLICATION_LABEL: self._config.application.name}
         found = self._client.list(plan_resource(), namespace=self._config.namespace, labels=labels)
@@ -122,18 +136,18 @@ class ConnectionController:
         from lightkube.types import PatchType
 
         body = spec.model_dump(mode="json", by_alias=True)
-        where = {"namespace": self._config.namespace}
+        namespace = self._config.namespace
         if existing is None:
             labels = {APPLICATION_LABEL: self._config.application.name}
-            metadata = {"name": name, "labels": labels, "annotations": renewed, **where}
-            self._client.create(plan_resource()(metadata=metadata, spec=body), **where)
+            metadata = {"name": name, "namespace": namespace, "labels": labels, "annotations": renewed}
+            self._client.create(plan_resource()(metadata=metadata, spec=body), namespace=namespace)
             applied.written += 1
         elif existing.get("spec") == body:
-            self._client.set(plan_resource(), name, annotations=renewed, **where)
+            self._client.set(plan_resource(), name, annotations=renewed, namespace=namespace)
             applied.renewed += 1
         else:
             patch = {"metadata": {"annotations": renewed}, "spec": body}
-            self._client.patch(plan_resource(), name, patch, patch_type=PatchType.MERGE, **where)
+            self._client.patch(plan_resource(), name, patch, patch_type=PatchType.MERGE, namespace=namespace)
             applied.written += 1
 
     def _delete(self, name: str) -> None:

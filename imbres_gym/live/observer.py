@@ -144,7 +144,8 @@ class KubeObserver:
     def __init__(self, client: Client, config: LiveConfig) -> None:
         self._client = client
         self._namespace = config.namespace
-        self._labels: dict[str, Any] = {APPLICATION_LABEL: config.application.name}
+        labels = {APPLICATION_LABEL: config.application.name}
+        self._where: dict[str, Any] = {"namespace": config.namespace, "labels": labels}
         self._node_labels: dict[str, Any] = dict(config.node_selector)
         self._known = set(config.application.microservice_names)
 
@@ -157,7 +158,7 @@ class KubeObserver:
         from lightkube.resources.apps_v1 import Deployment
         from lightkube.resources.core_v1 import Namespace, Node, Pod, Service
 
-        client, where = self._client, {"namespace": self._namespace, "labels": self._labels}
+        client, where = self._client, self._where
         namespace = client.get(Namespace, self._namespace)
         annotations = (namespace.metadata.annotations if namespace.metadata else None) or {}
         pods = [_pod(pod) for pod in client.list(Pod, **where) if _lives(pod)]

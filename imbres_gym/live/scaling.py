@@ -127,9 +127,8 @@ class DeploymentController:
     def _annotate(self, deployment: str, original: str | None) -> None:
         from lightkube.resources.apps_v1 import Deployment
 
-        self._client.set(
-            Deployment, deployment, namespace=self._config.namespace, annotations={ORIGINAL_REPLICAS: original}
-        )
+        annotations: dict[str, Any] = {ORIGINAL_REPLICAS: original}
+        self._client.set(Deployment, deployment, namespace=self._config.namespace, annotations=annotations)
 
     def _set_replicas(self, deployment: str, replicas: int) -> None:
         from lightkube.resources.apps_v1 import Deployment
