@@ -66,7 +66,8 @@ class Histogram:
             return np.zeros(0)
         ranks = (np.arange(count) + 0.5) / count * self.total
         cumulative = np.concatenate([[0.0], np.cumsum(self.rate[:-1])])
-        return np.interp(ranks, cumulative, np.concatenate([[0.0], self.edges_ms]))
+        values: Floats = np.interp(ranks, cumulative, np.concatenate([[0.0], self.edges_ms]))
+        return values
 
 
 def from_buckets(cumulative: Mapping[float, float]) -> Histogram | None:

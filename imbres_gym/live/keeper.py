@@ -51,10 +51,12 @@ class PlanKeeper:
     """
 
     def __init__(self, info: ClusterInfo, max_change: float) -> None:
+        # What is in force may still be on its way to what is wanted.
         self._info = info
         self._max_change = max_change
         shape = len(info.microservices), len(info.hosts)
         self._plan = FULL_CONNECTION
+        self._wanted = FULL_CONNECTION
         self._proportions = np.zeros(shape)
         self._ready = np.zeros(shape, np.int64)
         self._codes = np.zeros(0, np.int64)
@@ -72,14 +74,14 @@ class PlanKeeper:
 
     def forget(self, table: Table) -> None:
         """Kubernetes' own balancing is in force (again)."""
-        self._plan = FULL_CONNECTION
+        self._plan = self._wanted = FULL_CONNECTION
         self._ready = table.counts()
         self._proportions = balanced_proportions(self._ready)
 
     def adopt(self, plan: ConnectionPlan, table: Table) -> None:
         """A plan that was found in force, written by a controller before this one."""
         self.forget(table)
-        self._plan = plan
+        self._plan = self._wanted = plan
         rows = self._build(plan, self._proportions, table)
         for pair, of_pair in rows.items():
             if pair in plan.links:
@@ -94,7 +96,9 @@ class PlanKeeper:
     def propose(self, wanted: Plan, table: Table) -> Step:
         """A bounded step from what is in force towards a plan; parts of it that are None stay."""
         base = self.hold(table)
-        plan = self._plan if wanted.connections is None else wanted.connections
+        if wanted.connections is not None:
+            self._wanted = wanted.connections
+        plan = self._wanted
         proportions = self._proportions
         if wanted.proportions is not None:
             proportions = self._with_balanced_entries(wanted.proportions, table.counts())
