@@ -13,6 +13,7 @@ from imbres_gym import __version__
 from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.listing import list_everything
+from imbres_gym.cli.live import live
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
 from imbres_gym.cli.replay import replay
@@ -40,6 +41,7 @@ app.command()(reproduce)
 app.command()(replay)
 app.command()(train)
 app.add_typer(trace)
+app.add_typer(live)
 
 
 def _print_version(wanted: bool) -> None:

@@ -228,9 +228,7 @@ class LiveCluster:
         if self._dry_run or self._started:
             return
         try:
-            if not self._elector.try_once():
-                self._reporter.standby(self._elector.holder)
-            self._elector.acquire()
+            self._elector.acquire(lambda: self._reporter.standby(self._elector.holder))
         except httpx2.HTTPError as error:
             where = f"lease in namespace {self._config.namespace!r}"
             raise ConfigError(f"{where}: {error}; check with: imbres-gym live doctor") from None

@@ -210,6 +210,15 @@ class LiveConfig(StrictModel):
         bounds = self.replicas.get(microservice)
         return (bounds.min, bounds.max) if bounds else (self.min_replicas, self.max_replicas)
 
+    def with_scaling_interval(self, seconds: float) -> LiveConfig:
+        """The same with another time between changes of replica counts, as an agent may want it.
+
+        Raises:
+            ConfigError: it is no multiple of the control interval.
+        """
+        data = {name: getattr(self, name) for name in type(self).model_fields} | {"scaling_interval_s": seconds}
+        return validate(LiveConfig, data, "the agent's scaling_interval_s")
+
 
 def load_live_config(path: str | Path) -> LiveConfig:
     """Read the configuration of a live run; names of files in it are relative to the file.

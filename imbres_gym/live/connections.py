@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class ConnectionController:
         self._rounds += 1
         renewed = {RENEWED: f"{token}/{self._rounds}"}
         applied = Applied()
-        found = self._existing()
+        found = self.objects()
         for node, spec in specs.items():
             name = plan_name(self._config.application.name, node)
             existing = found.pop(name, None)
@@ -113,6 +113,29 @@ class ConnectionController:
         """Delete every plan of the application: Kubernetes' own balancing is in force again."""
         return self.apply({}, "")
 
+    def ask(self, specs: Mapping[str, PlanSpec]) -> list[str]:
+        """Write these plans where there is none yet; returns the names of those that were made.
+
+        Raises:
+            httpx2.HTTPError: the objects cannot be read or written.
+        """
+        found, made = self.objects(), []
+        for node, spec in specs.items():
+            name = plan_name(self._config.application.name, node)
+            if name not in found:
+                self._write(name, spec, None, {RENEWED: "doctor"}, Applied())
+                made.append(name)
+        return made
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete these objects; those that are gone already are no error.
+
+        Raises:
+            httpx2.HTTPError: one cannot be deleted.
+        """
+        for name in names:
+            self._delete(name)
+
     def found(self) -> list[PlanSpec]:
         """The plans that are there and can be read.
 
@@ -120,12 +143,17 @@ class ConnectionController:
             httpx2.HTTPError: the objects cannot be read.
         """
         specs = []
-        for item in self._existing().values():
+        for item in self.objects().values():
             with contextlib.suppress(ValidationError):
                 specs.append(PlanSpec.model_validate(item.get("spec")))
         return specs
 
-    def _existing(self) -> dict[str, Any]:
+    def objects(self) -> dict[str, Any]:
+        """Name -> object of every plan of the application.
+
+        Raises:
+            httpx2.HTTPError: they cannot be read.
+        """
         labels: dict[str, Any] = {APPLICATION_LABEL: self._config.application.name}
         found = self._client.list(plan_resource(), namespace=self._config.namespace, labels=labels)
         return {item.metadata.name: item for item in found}

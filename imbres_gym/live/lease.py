@@ -113,27 +113,25 @@ class Elector:
         self._renewed_at = before
         return True
 
-    def acquire(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until this controller leads, then renew in the background; False if it was stopped before.
+    def acquire(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Wait until this controller leads, then renew in the background.
+
+        Args:
+            waiting: called after every attempt that did not succeed.
 
         Raises:
             httpx2.HTTPError: at the first attempt: later failures are waited out.
         """
         import httpx2
 
-        first = True
-        while not stopped():
-            try:
-                if self.try_once():
-                    self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-                    self._thread.start()
-                    return True
-            except httpx2.HTTPError:
-                if first:
-                    raise
-            first = False
+        leads = self.try_once()
+        while not leads:
+            waiting()
             self._stop.wait(self._election.retry_s)
-        return False
+            with contextlib.suppress(httpx2.HTTPError):
+                leads = self.try_once()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
 
     def release(self) -> None:
         """Stop renewing, and let others take over at once; what the API server says to that does not matter."""

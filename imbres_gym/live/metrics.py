@@ -9,12 +9,40 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class LiveMetrics:
-    """Counters and gauges of one live run, in a registry of their own."""
+class Heartbeat:
+    """Whether the controller is alive: it must have beaten within a time.
 
-    def __init__(self) -> None:
+    Args:
+        limit_s: longest time between two beats.
+        clock: monotonic [s].
+    """
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        self._last_s = clock()
+
+    def beat(self) -> None:
+        """The controller is alive now."""
+        self._last_s = self._clock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the last beat is recent."""
+        return self._clock() - self._last_s <= self._limit_s
+
+
+class LiveMetrics:
+    """Counters and gauges of one live run, in a registry of their own, and its sign of life.
+
+    Args:
+        limit_s: longest time between two control intervals of a controller that is alive.
+    """
+
+    def __init__(self, limit_s: float = 60.0) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+        self.heartbeat = Heartbeat(limit_s)
         self.registry = CollectorRegistry()
         on: Any = {"registry": self.registry}
         self.decisions = Counter("imbres_live_decisions", "Decisions by what became of them.", ["outcome"], **on)
@@ -42,39 +70,18 @@ class LiveMetrics:
         )
 
 
-class Heartbeat:
-    """Whether the controller is alive: it must have beaten within a time.
-
-    Args:
-        limit_s: longest time between two beats.
-        clock: monotonic [s].
-    """
-
-    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_s = limit_s
-        self._clock = clock
-        self._last_s = clock()
-
-    def beat(self) -> None:
-        """The controller is alive now."""
-        self._last_s = self._clock()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the last beat is recent."""
-        return self._clock() - self._last_s <= self._limit_s
-
-
 class MetricsServer:
-    """Serves `/metrics` and `/healthz` from a thread.
+    """Serves `/metrics` and `/healthz` (200, or 503 without a heartbeat) from a thread.
 
     Args:
         port: to listen on; 0 for any free one.
-        metrics: what `/metrics` shows.
-        alive: what `/healthz` says: 200, or 503 if false.
+        metrics: what is shown.
+
+    Raises:
+        OSError: the port is taken.
     """
 
-    def __init__(self, port: int, metrics: LiveMetrics, alive: Callable[[], bool]) -> None:
+    def __init__(self, port: int, metrics: LiveMetrics) -> None:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,7 +89,7 @@ class MetricsServer:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry))
                 elif self.path == "/healthz":
-                    ok = alive()
+                    ok = metrics.heartbeat.alive
                     self._answer(
                         200 if ok else 503, "text/plain", b"ok\n" if ok else b"no control interval ended in time\n"
                     )

@@ -34,10 +34,14 @@ class Reporter:
         self._metrics = metrics
         self._dry_run = dry_run
         self._seen: dict[str, Any] = {}
+        self._standby_behind: str | None = None
 
     def standby(self, holder: str) -> None:
-        """Another controller leads; this one waits."""
-        self._journal.write("standby", leader=holder)
+        """Another controller leads; this one waits. A line for each leader, not for each attempt."""
+        self._metrics.heartbeat.beat()
+        if holder != self._standby_behind:
+            self._standby_behind = holder
+            self._journal.write("standby", leader=holder)
 
     def started(self, config: LiveConfig, state: ClusterState, adopted: list[int]) -> None:
         """The run begins."""
@@ -59,6 +63,7 @@ class Reporter:
     ) -> None:
         """One interval was measured; it is in the journal with the decision that follows."""
         metrics = self._metrics
+        metrics.heartbeat.beat()
         for kind, count in measurement.dropped.items():
             metrics.dropped.labels(kind).inc(count)
         for error in measurement.errors:
