@@ -14,6 +14,7 @@ from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
 from imbres_gym.cli.deploy import deploy
 from imbres_gym.cli.listing import list_everything
+from imbres_gym.cli.live import live
 from imbres_gym.cli.load import load
 from imbres_gym.cli.node_agent import node_agent
 from imbres_gym.cli.oracle import oracle
@@ -46,6 +47,7 @@ app.command()(load)
 app.command()(train)
 app.command()(node_agent)
 app.add_typer(trace)
+app.add_typer(live)
 
 
 def _print_version(wanted: bool) -> None:
