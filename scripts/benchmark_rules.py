@@ -1,8 +1,9 @@
 """How long the node agent takes to replace the rules of one pod, for every backend that works here.
 
-Run from a checkout, as root: `.venv/bin/python scripts/benchmark_rules.py` (half a minute). Measured is what an update costs the agent: start the program in the pod's network namespace and replace all rules by
-others, from a plan's weights to the committed table. The peer is what a shell script would do: one `iptables -A` for
-each rule. The namespace is a fresh one, and goes with the script.
+Run from a checkout, as root: `.venv/bin/python scripts/benchmark_rules.py` (half a minute). Measured is what an update
+costs the agent: start the program in the pod's network namespace and replace all rules by others, from a plan's weights
+to the committed table. The peer is what a shell script would do: one `iptables -A` for each rule. The namespace is a
+fresh one, and goes with the script.
 """
 
 from __future__ import annotations
