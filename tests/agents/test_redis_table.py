@@ -1,4 +1,4 @@
-"""The shared table without any Redis: configuration, and how it goes on in memory (with one: tests/testbed/redis_table)."""
+"""The shared table without any Redis: configuration, and going on in memory (with one: tests/testbed/redis_table)."""
 
 from __future__ import annotations
 
