@@ -21,7 +21,9 @@ ENVIRONMENTS = {
     "imbres_gym/Scaling-v0": "envs.scaling:ScalingEnv",
     "imbres_gym/Cluster-v0": "envs.cluster:ClusterEnv",
 }
-"""Environment id -> entry point."""
+"""Environment id of a simulated cluster -> entry point."""
+LIVE_ENVIRONMENT = "imbres_gym/LiveCluster-v0"
+"""The joint environment on a real cluster; there is one of it, so that it has no vector environment."""
 
 
 def _vector_entry_point(entry_point: str) -> str:
@@ -31,3 +33,6 @@ def _vector_entry_point(entry_point: str) -> str:
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in gym.registry:
         gym.register(id=_id, entry_point=_entry_point, vector_entry_point=_vector_entry_point(_entry_point))
+
+if LIVE_ENVIRONMENT not in gym.registry:
+    gym.register(id=LIVE_ENVIRONMENT, entry_point="envs.live:LiveClusterEnv", nondeterministic=True)

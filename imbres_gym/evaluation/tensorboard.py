@@ -48,7 +48,7 @@ def write_logs(results: Sequence[EpisodeResult], folder: Path, figures: Sequence
         _write_figures(figures, folder / "figures")
 
 
-class _Log:
+class EventLog:
     """An event file in an otherwise empty log folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,11 +59,19 @@ class _Log:
             old.unlink()
         self._writer = EventFileWriter(str(folder))
 
-    def __enter__(self) -> _Log:
+    def __enter__(self) -> EventLog:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
         self._writer.close()
+
+    def flush(self) -> None:
+        """Write what was added, for those who watch."""
+        self._writer.flush()
 
     def add(self, summary: Any, step: int = 0) -> None:
         """Append one summary message."""
@@ -84,7 +92,7 @@ def _write_episode(result: EpisodeResult, options: dict[str, str | float | bool]
 
     tags = scalars(result)
     steps = np.rint(result.series["time_s"]).astype(int)
-    with _Log(folder) as log:
+    with EventLog(folder) as log:
         # Seeds of one agent and scenario share a trial, so that the HPARAMS page shows one line for them.
         log.add(hparams_pb(options, trial_id=f"{result.scenario}/{result.agent}"))
         for row, step in enumerate(steps):
@@ -97,7 +105,7 @@ def _write_overview(hyperparameters: list[str], folder: Path) -> None:
     """Tell the HPARAMS page which columns there are, and CUSTOM SCALARS which charts."""
     from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb
 
-    with _Log(folder) as log:
+    with EventLog(folder) as log:
         metrics = [Metric(f"metric/{name}", display_name=name) for name in METRICS]
         log.add(hparams_config_pb([HParam(name) for name in hyperparameters], metrics))
         log.add(_charts())
@@ -130,7 +138,7 @@ def _charts() -> Any:
 def _write_figures(figures: Sequence[Path], folder: Path) -> None:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    with _Log(folder) as log:
+    with EventLog(folder) as log:
         for path in figures:
             png = path.read_bytes()
             width, height = struct.unpack(">II", png[16:24])

@@ -1,0 +1,155 @@
+"""One live run: an agent in `imbres_gym/LiveCluster-v0` until its time is over or somebody stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from imbres_gym.agent import Agent, AgentConfig, load_agent_config, make_agent
+from imbres_gym.config import ConfigError
+from imbres_gym.live.config import LiveConfig
+from imbres_gym.live.journal import Journal
+from imbres_gym.live.metrics import LiveMetrics, MetricsServer
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What is run.
+
+    Attributes:
+        config: of the run.
+        context, kubeconfig: which cluster, see `imbres_gym.live.kube.connect`.
+        agent: of the run.
+        dry_run: whether nothing is changed.
+        duration_s: when it ends by itself; None for never.
+        out: folder for the journal and TensorBoard's log; None for neither.
+    """
+
+    config: LiveConfig
+    context: str
+    kubeconfig: Path | None
+    agent: AgentConfig
+    dry_run: bool = False
+    duration_s: float | None = None
+    out: Path | None = None
+
+
+def load_agent(reference: str) -> AgentConfig:
+    """An agent that can run live.
+
+    Raises:
+        ConfigError: there is no such agent, or it needs what only a simulation has.
+    """
+    agent = load_agent_config(reference)
+    if agent.sees_scenario:
+        raise ConfigError(f"agent {agent.name!r}: it looks into the simulator (sees_scenario), and so cannot run live")
+    return agent
+
+
+def run_live(run: LiveRun, stream: TextIO) -> None:
+    """Run until the end; the cluster is left as configured, however it ends.
+
+    Args:
+        run: what to run.
+        stream: gets the journal, too.
+
+    Raises:
+        ConfigError: refused before the first action.
+        LeadershipLost: another controller has taken over; nothing was given back.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM, after the cluster was left as configured.
+        BrokenPipeError: nobody reads the stream any more; likewise.
+    """
+    with contextlib.ExitStack() as stack:
+        streams = [stream]
+        folder = None if run.out is None else _make_folder(run.out)
+        if folder is not None:
+            streams.append(stack.enter_context((folder / "journal.jsonl").open("a", encoding="utf-8")))
+        metrics = LiveMetrics(limit_s=max(30.0, 3.0 * run.config.control_interval_s))
+        if run.config.metrics_port is not None:
+            stack.callback(_serve(run.config.metrics_port, metrics).close)
+        journal = Journal(streams)
+        env = _make_env(run, journal, metrics)
+        stack.enter_context(_stopped_by_signals())
+        stack.callback(env.close)
+        live = env.unwrapped
+        agent = make_agent(run.agent, live.cluster_info, run.config.seed, live.scenario)
+        _play(env, agent, run.config.seed, None if folder is None else folder / "tensorboard")
+
+
+def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
+    import gymnasium as gym
+
+    return gym.make(
+        "envs:imbres_gym/LiveCluster-v0",
+        disable_env_checker=True,
+        config=run.config,
+        context=run.context,
+        kubeconfig=run.kubeconfig,
+        dry_run=run.dry_run,
+        duration=run.duration_s,
+        scaling_interval_s=run.agent.scaling_interval_s,
+        journal=journal,
+        metrics=metrics,
+    )
+
+
+def _play(env: Any, agent: Agent, seed: int, logs: Path | None) -> None:
+    from imbres_gym.live.board import Board
+
+    observation, _ = env.reset(seed=seed)
+    state: Any = None
+    first, over = True, False
+    with contextlib.closing(Board(logs, env.unwrapped.cluster_info)) as board:
+        while not over:
+            before = time.perf_counter()
+            action, state = agent.predict(observation, state, np.array([first]), deterministic=True)
+            decision_ms = {**getattr(agent, "decision_ms", {}), "total": (time.perf_counter() - before) * 1000.0}
+            observation, _, terminated, truncated, info = env.step(action)
+            board.add(info, decision_ms, bool(env.unwrapped.cluster.reasons))
+            first, over = False, terminated or truncated
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the run, and later ones not disturb the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _serve(port: int, metrics: LiveMetrics) -> MetricsServer:
+    try:
+        return MetricsServer(port, metrics)
+    except OSError as error:
+        raise ConfigError(f"metrics_port: {port}: {error.strerror}; choose another") from None
+
+
+def _make_folder(out: Path) -> Path:
+    """A folder for this run inside `out`, by its start: a restart writes beside what there is."""
+    folder = out / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {error.strerror}") from None
+    return folder

@@ -1,0 +1,148 @@
+"""`imbres-gym live` from the command line, against the fakes: runs, refusals, exit codes and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_bed import NAMES, Bed
+from typer.testing import CliRunner, Result
+
+from imbres_gym.cli import app
+
+FAST = {"control_interval_s": 0.05, "scaling_interval_s": 0.1, "agent": "ls-fc"}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def arguments(bed: Bed, *more: str, **changes: Any) -> list[str]:
+    kubeconfig = str(bed.kubernetes.kubeconfig(bed.folder))
+    config = str(bed.config_file(**{**FAST, **changes}))
+    return ["--config", config, "--context", "bed", "--kubeconfig", kubeconfig, *more]
+
+
+def live(*words: str) -> Result:
+    return CliRunner().invoke(app, ["live", *words])
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("command", [[], ["run"]])
+def test_every_decision_is_one_line_and_the_cluster_is_given_back(bed: Bed, command: list[str]) -> None:
+    out = bed.folder / "out"
+    result = live(*command, *arguments(bed, "--duration", "0.5s", "--out", str(out)))
+    assert result.exit_code == 0, result.output
+    lines = events(result.stdout)
+    assert [lines[0]["event"], lines[-1]["event"]] == ["start", "stop"]
+    assert {line["event"] for line in lines[1:-1]} == {"decision"}
+    assert {line["outcome"] for line in lines[1:-1]} == {"applied"}
+    assert len(lines) == 2 + 9
+    assert lines[-1]["left"] == "restore"
+    assert [bed.replicas(name) for name in NAMES] == [3, 3, 3]
+    (run,) = out.iterdir()
+    assert (run / "journal.jsonl").read_text() == result.stdout
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_load_moves_away_from_the_slow_node(bed: Bed) -> None:
+    bed.own_s["node-a"] = 0.03
+    result = live(*arguments(bed, "--duration", "1s"))
+    last = [line for line in events(result.stdout) if line["event"] == "decision"][-1]
+    assert last["proportions"]["cart"]["node-a"] < 0.2
+
+
+def test_a_dry_run_writes_nothing(bed: Bed) -> None:
+    result = live(*arguments(bed, "--duration", "0.3s", "--dry-run"))
+    assert result.exit_code == 0
+    assert {line["outcome"] for line in events(result.stdout) if line["event"] == "decision"} == {"dry-run"}
+    assert bed.kubernetes.writes == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--context", "bed"], "missing: --config"),
+        (["--config", "nowhere.yaml", "--context", "bed"], "nowhere.yaml"),
+    ],
+)
+def test_what_is_missing_is_said(words: list[str], said: str) -> None:
+    result = live(*words)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_the_context_has_no_default(bed: Bed) -> None:
+    result = live("--config", str(bed.config_file(**FAST)))
+    assert result.exit_code == 2
+    assert "--context" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"namespace": "Shop"}, "namespace"),
+        ({"agent": "oracle"}, "simulator"),
+        ({"agent": "imbress"}, "did you mean 'imbres'"),
+        ({"scaling_interval_s": 0.12}, "multiple"),
+        ({"prometheus": {"url": "localhost:9090"}}, "http://"),
+        ({"min_replicas": 4}, "outside 4 to 10"),
+    ],
+)
+def test_bad_configuration_is_refused_before_the_first_action(bed: Bed, changes: dict[str, Any], said: str) -> None:
+    result = live(*arguments(bed, **changes))
+    assert result.exit_code == 2
+    assert said in result.output
+    assert bed.kubernetes.writes == []
+
+
+def test_an_api_server_that_is_away_is_said_in_one_line(bed: Bed) -> None:
+    words = arguments(bed)
+    bed.kubernetes.close()
+    result = live(*words)
+    assert result.exit_code == 2
+    assert "live doctor" in result.output and "Traceback" not in result.output
+    bed.kubernetes = type(bed.kubernetes)()
+
+
+def start(words: list[str], **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "imbres_gym", "live", *words]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
+
+
+def test_sigterm_gives_the_cluster_back(bed: Bed) -> None:
+    process = start(arguments(bed))
+    assert process.stdout is not None
+    lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+    assert [line["event"] for line in lines] == ["start", "decision", "decision"]
+    bed.own_s["node-a"] = 0.05
+    deadline = time.monotonic() + 20.0
+    while not bed.plans() and time.monotonic() < deadline:
+        process.stdout.readline()
+    assert bed.plans()
+    process.send_signal(signal.SIGTERM)
+    rest, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert events(rest)[-1]["event"] == "stop"
+    assert not bed.plans()
+
+
+def test_head_may_close_the_pipe(bed: Bed) -> None:
+    process = start(arguments(bed))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 0
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert "Traceback" not in errors and "Exception" not in errors
+    assert bed.kubernetes.get("leases", "imbres-gym.shop", "shop")["spec"]["holderIdentity"] == ""
