@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,8 @@ from imbres_gym.jit import compiled
 
 def place(
     counts: NDArray[np.int64],
-    free_cores: NDArray[np.float64],
-    free_memory_mb: NDArray[np.float64],
+    free_cores: NDArray[np.floating[Any]],
+    free_memory_mb: NDArray[np.floating[Any]],
     need: tuple[float, float],
     capacity: tuple[float, float],
     rng: np.random.Generator,
