@@ -16,10 +16,11 @@ import numpy as np
 
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.histogram import Histogram, from_buckets
+from imbres_gym.live.http import Unreachable
 from imbres_gym.live.jaeger import JaegerClient
 from imbres_gym.live.measurement import ClassMeasurement, Measurement, PodMeasurement
 from imbres_gym.live.observer import Node
-from imbres_gym.live.prometheus import PrometheusClient, Sample, Unreachable, Vector
+from imbres_gym.live.prometheus import PrometheusClient, Sample, Vector
 from imbres_gym.live.trace_spans import SpanLog, traced_latencies
 
 RESOURCE_QUERIES = ("node_cpu", "node_memory_bandwidth", "node_network", "node_llc")

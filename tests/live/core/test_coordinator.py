@@ -13,9 +13,10 @@ from test_live_traces import otlp
 
 from imbres_gym.live.cluster import LiveCluster
 from imbres_gym.live.coordinator import Coordinator
+from imbres_gym.live.http import Unreachable
 from imbres_gym.live.measurement import Measurement
 from imbres_gym.live.observer import Node
-from imbres_gym.live.prometheus import PrometheusClient, Unreachable
+from imbres_gym.live.prometheus import PrometheusClient
 
 HOSTS = [Node(name, f"192.168.0.{index + 1}", 4.0, 8000.0, True) for index, name in enumerate(NODES)]
 

@@ -11,8 +11,8 @@ from live_bed import Bed
 
 from imbres_gym.critical_path import critical_path_spans
 from imbres_gym.live.config import Jaeger
+from imbres_gym.live.http import Unreachable
 from imbres_gym.live.jaeger import JaegerClient
-from imbres_gym.live.prometheus import Unreachable
 from imbres_gym.live.trace_spans import SpanLog, traced_latencies
 from imbres_gym.live.traces import RawSpan, parse_traces
 from imbres_gym.live.visits import find_visits
