@@ -102,13 +102,7 @@ class LiveClusterEnv(ClusterEnv):
         from imbres_gym.live.kube import connect
 
         client = connect(self._context, self._config.namespace, self._kubeconfig)
-        try:
-            cluster = LiveCluster(
-                self._config, client, dry_run=self._dry_run, journal=self._journal, metrics=self._metrics
-            )
-        except ConfigError:
-            client.close()
-            raise
+        cluster = LiveCluster(self._config, client, dry_run=self._dry_run, journal=self._journal, metrics=self._metrics)
         scenario = live_scenario(self._config, cluster.info, self._duration_s)
         return scenario, cluster, FilledTiers(scenario, self.decides, self._policies)
 

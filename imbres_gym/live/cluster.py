@@ -44,7 +44,7 @@ class LiveCluster:
 
     Args:
         config: which application, and what may be done.
-        client: to Kubernetes, of the right context.
+        client: to Kubernetes, of the right context; `close` closes it.
         dry_run: decide and write the journal, but change nothing, and take no part in elections.
         journal: gets one line for every decision.
         metrics: of the controller.
@@ -74,7 +74,11 @@ class LiveCluster:
         self._clock = clock
         self._sleep = sleep
         self._observer = KubeObserver(client, config)
-        self._state = self._first_look()
+        try:
+            self._state = self._first_look()
+        except ConfigError:
+            client.close()
+            raise
         self._info = live_info(config, self._state)
         identity = make_identity()
         lease = f"imbres-gym.{config.application.name}"

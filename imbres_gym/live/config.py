@@ -62,6 +62,10 @@ class Prometheus(StrictModel):
     later. 15 s is for a scrape interval of 5 s."""
     timeout_s: Positive = 3.0
     """Longest wait for one answer [s]: estimate; a query of one namespace takes milliseconds."""
+    own_latency_unit: Literal["s", "ms"] = "s"
+    """Unit of the own latency's sum and buckets."""
+    e2e_unit: Literal["s", "ms"] = "s"
+    """Unit of the E2E latency's sum and buckets; Istio's are in milliseconds."""
     queries: dict[str, str] = Field(default_factory=dict)
     """Replaces queries of `QUERIES`, by name; "" leaves a measurement out."""
 

@@ -16,14 +16,16 @@ import numpy as np
 
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.histogram import Histogram, from_buckets
+from imbres_gym.live.http import Unreachable
 from imbres_gym.live.jaeger import JaegerClient
 from imbres_gym.live.measurement import ClassMeasurement, Measurement, PodMeasurement
 from imbres_gym.live.observer import Node
-from imbres_gym.live.prometheus import PrometheusClient, Sample, Unreachable, Vector
+from imbres_gym.live.prometheus import PrometheusClient, Sample, Vector
 from imbres_gym.live.trace_spans import SpanLog, traced_latencies
 
 RESOURCE_QUERIES = ("node_cpu", "node_memory_bandwidth", "node_network", "node_llc")
 """Queries of the columns of `Telemetry.interference`."""
+UNIT_MS = {"s": 1000.0, "ms": 1.0}
 MAX_UTILISATION = 1.5
 """A utilisation above this is no rounding (a counter scraped late makes a node 110 % busy), but wrong: estimate."""
 
@@ -97,9 +99,11 @@ class Coordinator:
     def _measure_pods(self, measurement: Measurement, pods: Collection[str]) -> None:
         rps = self._by_pod("requests", measurement, pods)
         cpu = self._by_pod("pod_cpu_cores", measurement, pods)
-        total_s = self._by_pod("own_latency_sum", measurement, pods)
+        total = self._by_pod("own_latency_sum", measurement, pods)
         buckets = self._query("own_latency_buckets", measurement)
-        histograms = _histograms(self._mine(buckets.samples, measurement, pods), "pod", measurement)
+        unit_ms = UNIT_MS[self._config.prometheus.own_latency_unit]
+        named = [(sample.labels["pod"], sample) for sample in self._mine(buckets.samples, measurement, pods)]
+        histograms = _histograms(named, unit_ms, measurement)
         at = self._query("own_latency_time", measurement)
         ages = {
             sample.labels["pod"]: max(0.0, (at.time_s or 0.0) - sample.value)
@@ -110,26 +114,34 @@ class Coordinator:
             measurement.pods[pod] = PodMeasurement(
                 rps=rps.get(pod),
                 cpu_cores=cpu.get(pod),
-                mean_ms=_mean_ms(total_s.get(pod), histogram),
+                mean_ms=_mean_ms(total.get(pod), unit_ms, histogram),
                 histogram=histogram,
                 age_s=ages.get(pod),
             )
 
     def _measure_classes(self, measurement: Measurement) -> None:
         names = self._config.application.class_names
-        total_s = {s.labels.get("request_class", ""): s.value for s in self._query("e2e_sum", measurement).samples}
-        histograms = _histograms(self._query("e2e_buckets", measurement).samples, "request_class", measurement)
+        unit_ms = UNIT_MS[self._config.prometheus.e2e_unit]
+        total = {name: sample.value for name, sample in self._by_class("e2e_sum", measurement)}
+        histograms = _histograms(self._by_class("e2e_buckets", measurement), unit_ms, measurement)
         failures: dict[str, float] = {}
-        for sample in self._query("e2e_failures", measurement).samples:
+        for name, sample in self._by_class("e2e_failures", measurement):
             if sample.value >= 0.0:
-                failures[sample.labels.get("request_class", "")] = sample.value
+                failures[name] = sample.value
             else:
                 measurement.drop("contradictory")
         measurement.drop("unknown-class", len((set(histograms) | set(failures)) - set(names)))
         for index, name in enumerate(names):
             histogram = histograms.get(name)
-            mean_ms = _mean_ms(total_s.get(name), histogram)
+            mean_ms = _mean_ms(total.get(name), unit_ms, histogram)
             measurement.classes[index] = ClassMeasurement(histogram, mean_ms, failures.get(name, 0.0))
+
+    def _by_class(self, query: str, measurement: Measurement) -> list[tuple[str, Sample]]:
+        """Samples with their request class; where the application has one only, it need not be named."""
+        names = self._config.application.class_names
+        default = names[0] if len(names) == 1 else ""
+        samples = self._query(query, measurement).samples
+        return [(sample.labels.get("request_class", default), sample) for sample in samples]
 
     def _by_pod(self, name: str, measurement: Measurement, pods: Collection[str]) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -168,18 +180,18 @@ def _host_names(sample: Sample) -> list[str]:
     return [name for value in ordered for name in (value, value.rpartition(":")[0]) if name]
 
 
-def _histograms(samples: Iterable[Sample], label: str, measurement: Measurement) -> dict[str, Histogram]:
+def _histograms(named: Iterable[tuple[str, Sample]], unit_ms: float, measurement: Measurement) -> dict[str, Histogram]:
     buckets: dict[str, dict[float, float]] = {}
-    for sample in samples:
+    for name, sample in named:
         try:
             edge = float(sample.labels["le"])
         except (KeyError, ValueError):
             measurement.drop("contradictory")
             continue
-        buckets.setdefault(sample.labels.get(label, ""), {})[edge] = sample.value
+        buckets.setdefault(name, {})[edge] = sample.value
     histograms: dict[str, Histogram] = {}
     for name, cumulative in buckets.items():
-        histogram = from_buckets(cumulative)
+        histogram = from_buckets(cumulative, unit_ms)
         if histogram is None:
             measurement.drop("contradictory")
         else:
@@ -187,9 +199,9 @@ def _histograms(samples: Iterable[Sample], label: str, measurement: Measurement)
     return histograms
 
 
-def _mean_ms(sum_rate: float | None, histogram: Histogram | None) -> float | None:
+def _mean_ms(sum_rate: float | None, unit_ms: float, histogram: Histogram | None) -> float | None:
     """Mean of a histogram by its sum; None if unknown, impossible, or if there was no observation."""
     if sum_rate is None or histogram is None or histogram.total <= 0.0 or sum_rate < 0.0:
         return None
-    mean_ms = 1000.0 * sum_rate / histogram.total
+    mean_ms = unit_ms * sum_rate / histogram.total
     return mean_ms if math.isfinite(mean_ms) else None

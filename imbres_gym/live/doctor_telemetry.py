@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from imbres_gym.live.config import QUERIES, LiveConfig
 from imbres_gym.live.coordinator import Coordinator
 from imbres_gym.live.health import TelemetryHealth
+from imbres_gym.live.http import Unreachable
 from imbres_gym.live.jaeger import JaegerClient
 from imbres_gym.live.observer import ClusterState
-from imbres_gym.live.prometheus import PrometheusClient, Unreachable
+from imbres_gym.live.prometheus import PrometheusClient
 from imbres_gym.live.visits import find_visits
 
 OPTIONAL = {

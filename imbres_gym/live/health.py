@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imbres_gym.live.config import LiveConfig
-from imbres_gym.live.measurement import Measurement
+from imbres_gym.live.measurement import Measurement, PodMeasurement
 from imbres_gym.live.observer import Pod
 
 
@@ -47,7 +47,7 @@ class TelemetryHealth:
         return tuple(reasons)
 
     def _gaps(self, measurement: Measurement, ready: Sequence[Pod]) -> list[str]:
-        reports = {pod.uid for pod in ready if measurement.pods[pod.name].rps is not None}
+        reports = {pod.uid for pod in ready if _reports(measurement.pods[pod.name])}
         talking = {pod.microservice for pod in ready if pod.uid in reports}
         silent = [
             pod
@@ -57,7 +57,7 @@ class TelemetryHealth:
         ]
         self._reported = {uid for uid in self._reported if uid in self._ages} | reports
         if not reports:
-            return ["partial: no container reports requests"]
+            return ["partial: no container reports its requests"]
         if len(reports) < self._config.safety.min_coverage * (len(reports) + len(silent)):
             return [f"partial: {len(silent)} of {len(reports) + len(silent)} containers are silent"]
         return []
@@ -87,3 +87,8 @@ class TelemetryHealth:
         if ended > 0.0 and entered == 0.0:
             return ["contradictory: requests end, but none enter"]
         return []
+
+
+def _reports(pod: PodMeasurement) -> bool:
+    """Whether a pod's load is known; one whose histogram shows that nothing was served had none."""
+    return pod.rps is not None or (pod.histogram is not None and pod.histogram.total == 0.0)

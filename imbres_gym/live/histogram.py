@@ -70,11 +70,15 @@ class Histogram:
         return values
 
 
-def from_buckets(cumulative: Mapping[float, float]) -> Histogram | None:
-    """A histogram from cumulative rates by upper edge in seconds (label `le`), infinity included.
+def from_buckets(cumulative: Mapping[float, float], unit_ms: float = 1000.0) -> Histogram | None:
+    """A histogram from cumulative rates by upper edge (label `le`), infinity included.
 
     Rates of `rate()` over buckets that were scraped at once only rise; where rounding made one fall by up to a
     millionth, the fall is taken as none.
+
+    Args:
+        cumulative: upper edge -> rate of the observations up to it.
+        unit_ms: unit of the edges [ms].
 
     Returns:
         None if there is no infinite or no finite bucket, an edge is not above 0, or the rates are contradictory:
@@ -87,7 +91,7 @@ def from_buckets(cumulative: Mapping[float, float]) -> Histogram | None:
     rate = np.diff(counts, prepend=0.0)
     if not np.all(np.isfinite(counts)) or np.any(rate < -1e-6 * max(float(counts.max()), 1e-300)):
         return None
-    return Histogram(np.array(edges[:-1]) * 1000.0, np.maximum(rate, 0.0))
+    return Histogram(np.array(edges[:-1]) * unit_ms, np.maximum(rate, 0.0))
 
 
 def merged(histograms: list[Histogram]) -> Histogram | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imbres_gym.live.config import Jaeger
-from imbres_gym.live.prometheus import Unreachable
+from imbres_gym.live.http import Unreachable, http_client
 from imbres_gym.live.traces import RawSpan, Traces, parse_traces
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -21,10 +21,8 @@ class JaegerClient:
     """
 
     def __init__(self, config: Jaeger) -> None:
-        import httpx2
-
         self._config = config
-        self._http = httpx2.Client(timeout=config.timeout_s, trust_env=False)
+        self._http = http_client(config.url, config.timeout_s)
         self._paths = ["/api/v3/traces", "/api/traces"]
 
     def recent(self, services: list[str], now_s: float) -> Traces:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-
-class Unreachable(Exception):
-    """A source of telemetry did not answer, or not as it should; the message says which and why."""
+from imbres_gym.live.http import Unreachable, http_client
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,8 @@ class PrometheusClient:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        import httpx2
-
         self._url = url
-        self._http = httpx2.Client(timeout=timeout_s, trust_env=False)
+        self._http = http_client(url, timeout_s)
 
     def query(self, promql: str) -> Vector:
         """The vector that a query has now.

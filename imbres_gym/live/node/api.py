@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from imbres_gym.live.connection_plan import KILL_SWITCH, PlanStatus
-from imbres_gym.live.node.plans import Key, plan_resource
+from imbres_gym.live.kube import plan_resource
+from imbres_gym.live.node.plans import Key
 
 if TYPE_CHECKING:
     from lightkube import Client

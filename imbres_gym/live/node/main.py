@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from imbres_gym.config import ConfigError
 from imbres_gym.live.kube import connect
+from imbres_gym.live.metrics_server import MetricsServer
 from imbres_gym.live.node.agent import Agent
 from imbres_gym.live.node.api import KubernetesApi
 from imbres_gym.live.node.backends import choose_backend
 from imbres_gym.live.node.drain import Drain
 from imbres_gym.live.node.enforcer import Enforcer
-from imbres_gym.live.node.metrics import Metrics, serve
+from imbres_gym.live.node.metrics import Metrics
 from imbres_gym.live.node.namespaces import Namespaces
 from imbres_gym.live.node.plans import PlanWatch
 
@@ -80,7 +81,7 @@ def run_agent(
             check_interval_s=check_interval_s,
         )
         try:
-            server = serve(port, metrics, agent.healthy)
+            server = MetricsServer(port, metrics.registry, agent.healthy, "the main loop stands still")
         except OSError as error:
             raise ConfigError(f"--port {port}: {error.strerror}") from None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,6 +92,5 @@ def run_agent(
             agent.run()
         finally:
             watch.stop()
-            server.shutdown()
-            server.server_close()
+            server.close()
     log.info("node %s: ended", node)

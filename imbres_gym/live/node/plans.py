@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imbres_gym.live.connection_plan import GROUP, KIND, PLURAL, RENEWED, VERSION
+from imbres_gym.live.connection_plan import RENEWED
+from imbres_gym.live.kube import plan_resource
 
 if TYPE_CHECKING:
     from lightkube import Client
@@ -28,13 +29,6 @@ Key = tuple[str, str]
 """Namespace and name of a plan."""
 
 log = logging.getLogger(__name__)
-
-
-def plan_resource() -> type[GenericNamespacedResource]:
-    """The custom resource, as lightkube knows it."""
-    from lightkube.generic_resource import create_namespaced_resource
-
-    return create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class FakeKubernetes:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "fake", "cluster": {"server": self.url, "insecure-skip-tls-verify": True}}],
             "users": [{"name": "me", "user": {}}],
             "contexts": [{"name": "bed", "context": {"cluster": "fake", "user": "me"}}],
         }

@@ -68,6 +68,8 @@ class FakePrometheus(HttpFake):
             return self.broken
         if path != "/api/v1/query":
             return 404, b"404 page not found"
+        if query["query"] == "vector(1)":
+            return 200, {"status": "success", "data": {"resultType": "vector", "result": []}}
         metric = re.search(r"(imbres|container)_\w+", query["query"])
         assert metric is not None, query
         result = [

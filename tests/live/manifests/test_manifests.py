@@ -8,7 +8,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 from imbres_gym.cli import app
+from imbres_gym.live.config import load_live_config
 from imbres_gym.live.node.backends import all_backends
+from imbres_gym.live.rights import RIGHTS
 
 Object = dict[str, Any]
 SERVED_BY_1_20 = {
@@ -83,6 +85,43 @@ def test_no_rule_grants_everything(objects: list[Object]) -> None:
         for rule in role["rules"]:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             assert "secrets" not in rule["resources"]
+
+
+def test_the_controller_may_do_what_it_asks_for_and_nothing_else(objects: list[Object]) -> None:
+    wanted: dict[bool, list[tuple[str, str, str]]] = {True: [], False: []}
+    for right in RIGHTS:
+        resource = f"{right.resource}/{right.subresource}" if right.subresource else right.resource
+        wanted[right.namespaced] += [(right.group, resource, verb) for verb in right.verbs]
+    for namespaced, kind in ((True, "Role"), (False, "ClusterRole")):
+        granted = [
+            (group, resource, verb)
+            for rule in only(objects, kind, CONTROLLER)["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        ]
+        assert sorted(granted) == sorted(wanted[namespaced])
+
+
+def test_the_example_is_a_valid_live_run_in_the_namespace_of_the_rights(objects: list[Object], folder: Path) -> None:
+    config = load_live_config(folder / "live.yaml")
+    for kind in ("Role", "RoleBinding"):
+        assert only(objects, kind, CONTROLLER)["metadata"]["namespace"] == config.namespace
+    (container,) = pod_spec(objects, "Deployment", CONTROLLER)["containers"]
+    assert config.metrics_port == container["ports"][0]["containerPort"]
+
+
+def test_the_controllers_arguments_are_options_of_the_command(objects: list[Object], folder: Path) -> None:
+    (container,) = pod_spec(objects, "Deployment", CONTROLLER)["containers"]
+    config = container["args"].index("--config") + 1
+    assert container["args"][config] == "/etc/imbres-gym/live.yaml"
+    arguments = [str(folder / "live.yaml") if k == config else word for k, word in enumerate(container["args"])]
+    out = arguments.index("--out") + 1
+    volumes = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert any(arguments[out].startswith(f"{path}/") for path in volumes)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "the pod's service account: not a usable kubeconfig" in " ".join(result.output.split())
 
 
 def test_the_controller_has_no_privilege(objects: list[Object]) -> None:

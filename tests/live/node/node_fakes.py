@@ -148,7 +148,9 @@ class ApiServer:
         self.requests: list[tuple[str, str]] = []
         self.refuse: int | None = None
         self._version = 100
-        self._watchers: list[queue.Queue[dict[str, Any] | None]] = []
+        self._lock = threading.Lock()
+        self._history: list[tuple[int, str]] = []
+        self._watchers: list[queue.Queue[str | None]] = []
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
 
@@ -182,13 +184,12 @@ class ApiServer:
         """Create or change a plan; another spec is another generation."""
         old = self.plans.get(name)
         generation = 1 if old is None else old["metadata"]["generation"] + (old["spec"] != content)
-        self._version += 1
         metadata = {
             "namespace": "shop",
             "name": name,
             "uid": f"uid-of-{name}",
             "generation": generation,
-            "resourceVersion": str(self._version),
+            "resourceVersion": str(self._version + 1),
             "annotations": {RENEWED: renewed},
         }
         self.plans[name] = {
@@ -198,23 +199,28 @@ class ApiServer:
             "spec": content,
             "status": {} if old is None else old["status"],
         }
-        self._tell({"type": "ADDED" if old is None else "MODIFIED", "object": self.plans[name]})
+        self._tell("ADDED" if old is None else "MODIFIED", self.plans[name])
 
     def delete_plan(self, name: str) -> None:
         """Delete a plan."""
-        self._tell({"type": "DELETED", "object": self.plans.pop(name)})
+        plan = self.plans.pop(name)
+        plan["metadata"]["resourceVersion"] = str(self._version + 1)
+        self._tell("DELETED", plan)
 
     def expire_watches(self) -> None:
         """Tell every watch that its version is too old."""
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "too old", "code": 410}
-        self._tell({"type": "ERROR", "object": status})
+        with self._lock:
+            for watcher in self._watchers:
+                watcher.put(json.dumps({"type": "ERROR", "object": status}))
         self.end_watches()
 
     def end_watches(self) -> None:
         """End every watch as after its time."""
-        for watcher in self._watchers:
-            watcher.put(None)
-        self._watchers.clear()
+        with self._lock:
+            for watcher in self._watchers:
+                watcher.put(None)
+            self._watchers.clear()
 
     def silence_watches(self) -> None:
         """Keep the connections, but never say anything on them again."""
@@ -228,9 +234,13 @@ class ApiServer:
         """Open watches."""
         return len(self._watchers)
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        for watcher in self._watchers:
-            watcher.put(event)
+    def _tell(self, kind: str, plan: dict[str, Any]) -> None:
+        with self._lock:
+            self._version += 1
+            event = json.dumps({"type": kind, "object": plan})
+            self._history.append((self._version, event))
+            for watcher in self._watchers:
+                watcher.put(event)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         """Status and content of one request that is no watch."""
@@ -253,10 +263,14 @@ class ApiServer:
             return 200, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         return 404, _failure(404)
 
-    def watch(self) -> queue.Queue[dict[str, Any] | None]:
-        """Events from now on; None ends the watch."""
-        events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._watchers.append(events)
+    def watch(self, since: int) -> queue.Queue[str | None]:
+        """Events after a version; None ends the watch."""
+        events: queue.Queue[str | None] = queue.Queue()
+        with self._lock:
+            for version, event in self._history:
+                if version > since:
+                    events.put(event)
+            self._watchers.append(events)
         return events
 
 
@@ -290,7 +304,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length", 0))
             body = json.loads(self.rfile.read(length)) if length else None
             if verb == "WATCH" and not server.refuse:
-                self._watch()
+                self._watch(int(query["resourceVersion"][0]))
                 return
             code, content = server.answer(self.command, parts.path, query, body)
             data = json.dumps(content).encode()
@@ -302,15 +316,15 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_PATCH = _do
 
-        def _watch(self) -> None:
-            events = server.watch()
+        def _watch(self, since: int) -> None:
+            events = server.watch(since)
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Connection", "close")
             self.end_headers()
             self.close_connection = True
             while (event := events.get()) is not None:
-                self.wfile.write(json.dumps(event).encode() + b"\n")
+                self.wfile.write(event.encode() + b"\n")
 
         def log_message(self, format: str, *args: object) -> None:
             pass

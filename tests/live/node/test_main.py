@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from imbres_gym.cli import app
 from imbres_gym.config import ConfigError, config_root
+from imbres_gym.live.metrics_server import MetricsServer
 from imbres_gym.live.node import main as module
-from imbres_gym.live.node.metrics import Metrics, serve
+from imbres_gym.live.node.metrics import Metrics
 from imbres_gym.live.node.rules import NOTHING
 
 NAME = "shop.node-1"
@@ -162,15 +163,14 @@ def fetch(port: int, path: str) -> tuple[int, str]:
 def test_metrics_and_health_are_served() -> None:
     metrics, healthy = Metrics(), [True]
     metrics.updates.labels("written").inc(3)
-    server = serve(0, metrics, lambda: healthy[0])
+    server = MetricsServer(0, metrics.registry, lambda: healthy[0], "it stands still")
     try:
-        code, text = fetch(server.server_port, "/metrics")
+        code, text = fetch(server.port, "/metrics")
         assert code == 200
         assert 'imbres_node_agent_updates_total{result="written"} 3.0' in text
-        assert fetch(server.server_port, "/healthz") == (200, "ok\n")
+        assert fetch(server.port, "/healthz") == (200, "ok\n")
         healthy[0] = False
-        assert fetch(server.server_port, "/healthz")[0] == 503
-        assert fetch(server.server_port, "/other")[0] == 404
+        assert fetch(server.port, "/healthz") == (503, "it stands still\n")
+        assert fetch(server.port, "/other")[0] == 404
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()

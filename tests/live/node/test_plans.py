@@ -90,8 +90,8 @@ def test_an_expired_watch_lists_again(server: ApiServer, watch: PlanWatch, failu
     watch.start()
     wait_for(lambda: server.watching() == 1)
     del server.plans[NAME]  # an end that the watch does not tell
-    server.put_plan("new.node-1", spec("b"))
     server.expire_watches()
+    server.put_plan("new.node-1", spec("b"))
     wait_for(lambda: generations(watch) == {"new.node-1": 1})
     assert failures == ["expired"]
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RealPod
+from real_pods import RealPod
 from real_rules import SERVICE, WEIGHTED, large, spread
 from scipy.stats import chisquare
 
