@@ -206,8 +206,8 @@ class Agent:
             return self._pods.failure or "no pod of this uid is on this node"
         if (known.namespace, known.name) != (key[0], pod.name):
             return "the uid is that of another pod"
-        if known.host_network:
-            return "it shares the node's network (hostNetwork), which is left alone"
+        if known.hands_off:
+            return known.hands_off
         if pod.uid in step.rules:
             return f"plan {step.owner[pod.uid][0][1]} rules it already"
         try:
