@@ -42,8 +42,8 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
     p50_ms, p95_ms, p99_ms = tail_latencies(latencies, beside, (50.0, 95.0, 99.0))
     window_p95_ms = float(observation["window_p95_ms"].max())
     return {
-        "containers": float(np.mean([t.ready.sum() + t.pending.sum() for t in intervals])),
-        "connections": float(np.mean([t.connections.sum() for t in intervals])),
+        "containers": _mean([float(t.ready.sum() + t.pending.sum()) for t in intervals]),
+        "connections": _mean([float(t.connections.sum()) for t in intervals]),
         "connection_churn": float(sum(t.connection_churn for t in intervals)),
         "p50_ms": p50_ms,
         "p95_ms": p95_ms,
@@ -52,10 +52,14 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
         "sla_violation": float(window_p95_ms > float(observation["sla_ms"][0])),
         "request_violation": slow / max(requests, 1),
         "failed": sum(failed) / max(requests, 1),
-        "workload_rps": float(np.mean([t.workload_rps.sum() for t in intervals])),
-        "load_variance": float(np.mean([load_variance(t) for t in intervals])),
-        "latency_cv": float(np.mean([latency_cv(t) for t in intervals])),
+        "workload_rps": _mean([float(t.workload_rps.sum()) for t in intervals]),
+        "load_variance": _mean([load_variance(t) for t in intervals]),
+        "latency_cv": _mean([latency_cv(t) for t in intervals]),
     }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)  # of one or a few: NumPy would take longer to start
 
 
 def class_p95_ms(telemetry: Telemetry) -> NDArray[np.float64]:

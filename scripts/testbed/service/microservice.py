@@ -7,9 +7,9 @@ are the simulator's (docs/events.md): the demand of a call is Gamma distributed,
 its stages; what is outside its span is burnt after the answer; a store call is a wait.
 
 CPU is burnt as a number of loops, calibrated at start on the thread's own CPU time, in slices of a millisecond that
-take turns, as processor sharing does; a disturbed host therefore stretches it, as it stretches real work. What HTTP
-and Python cost is measured at start by calls to itself, and taken off the demand. One thread runs all, so a container
-uses one core at most.
+take turns, as processor sharing does; a disturbed host therefore stretches it, as it stretches real work. What HTTP,
+TCP and Python cost is measured all the time and taken off the demand, so that a call costs what the file says. One
+thread runs all, so a container uses one core at most.
 
 Environment: MICROSERVICE, APPLICATION_FILE, POD_NAME, NODE_NAME; OTLP_URL (no spans without it), TRACE_SAMPLING [0-1],
 KEEP_ALIVE ("1": connections are kept and used again; else each call opens its own), DRAIN_S. Services are found by
@@ -41,7 +41,12 @@ DRAIN_S = 10.0
 SPANS_EVERY_S = 1.0
 MAX_SPANS = 5000
 OWN_CALLS = 40
-"""Calls to itself at start; the median is what one costs."""
+"""Calls to itself at start: a first guess of what a call costs besides its demand."""
+LEARN_EVERY_S = 5.0
+LEARN_FROM = 20
+"""Calls, answered or made, that a measurement of their cost needs."""
+LEARNT = 12
+"""Measurements whose median is used: a minute."""
 SPAN_HEADER = "x-span-ms"
 """Of an answer: duration of the span [ms]."""
 REASONS = {
@@ -268,6 +273,8 @@ class Microservice:
         for request_class, request in app["request_classes"].items():
             parse_tree(request["tree"], self.trees.setdefault(request_class, []))
         self.metrics = Metrics(name)
+        for operation in self.me["operations"]:
+            self.metrics.requests[operation, 200] = 0  # a counter that starts at its first request has no rate then
         for request_class, nodes in self.trees.items():
             if nodes[0].target == name:
                 self.metrics.e2e[request_class] = Histogram()
@@ -284,11 +291,14 @@ class Microservice:
         self.idle: dict[str, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = defaultdict(list)
         self.background: set[asyncio.Task[None]] = set()
         self.loops_per_ms = loops_per_ms()
-        self.serve_ms = self.call_ms = 0.0
+        self.burnt_s = 0.0
+        self.messages = 0
+        self.message_ms = 0.0
+        self.costs_ms: deque[float] = deque(maxlen=LEARNT)
         self.metrics.gauges["loops_per_ms"] = self.loops_per_ms
 
     async def calibrate(self, port: int = PORT) -> None:
-        """Measure what answering and calling cost, by calls to itself: half of such a call each."""
+        """Guess what answering and calling cost, by calls to itself: half of such a call each."""
         costs = []
         for _ in range(OWN_CALLS):
             began = time.process_time()
@@ -299,15 +309,31 @@ class Microservice:
             connection[1].close()
             await asyncio.sleep(0)
             costs.append(1000.0 * (time.process_time() - began))
-        self.serve_ms = self.call_ms = sorted(costs)[len(costs) // 2] / 2.0
-        self.metrics.gauges["overhead_ms"] = self.serve_ms
+        self.message_ms = sorted(costs)[len(costs) // 2] / 2.0
+        self.metrics.gauges["overhead_ms"] = self.message_ms
+
+    async def learn(self) -> None:
+        """Measure for ever what a call, answered or made, costs besides the demand that is burnt."""
+        used_s, burnt_s, messages = time.process_time(), self.burnt_s, self.messages
+        while True:
+            await asyncio.sleep(LEARN_EVERY_S)
+            count = self.messages - messages
+            if count < LEARN_FROM:
+                continue
+            other_s = time.process_time() - used_s - (self.burnt_s - burnt_s)
+            self.costs_ms.append(1000.0 * other_s / count)
+            self.message_ms = sorted(self.costs_ms)[len(self.costs_ms) // 2]
+            self.metrics.gauges["overhead_ms"] = self.message_ms
+            used_s, burnt_s, messages = time.process_time(), self.burnt_s, self.messages
 
     async def burn(self, cpu_ms: float) -> None:
         """Use the CPU for so many milliseconds of an undisturbed host, in turns with the other requests."""
         loops = int(cpu_ms * self.loops_per_ms)
         of_slice = int(SLICE_MS * self.loops_per_ms)
         while loops > 0:
+            began = time.thread_time()
             spin(min(loops, of_slice))
+            self.burnt_s += time.thread_time() - began
             loops -= of_slice
             await asyncio.sleep(0)
 
@@ -390,7 +416,8 @@ class Microservice:
             demand_ms = random.gammavariate(shape, operation["cpu_ms"] / shape)
             chosen = [[c for c in stage if random.random() < c.probability] for stage in call.stages]
             calls = sum(c.repeat for stage in chosen for c in stage if c.target in self.addresses)
-            in_span_ms = demand_ms * self.app["span_share"] - self.serve_ms - calls * self.call_ms
+            self.messages += 1 + calls
+            in_span_ms = demand_ms * self.app["span_share"] - (1 + calls) * self.message_ms
             burst_ms = max(in_span_ms, 0.0) / (len(call.stages) + 1)
             await self.burn(burst_ms)
             for stage in chosen:
@@ -497,8 +524,10 @@ async def main() -> None:
     service = Microservice(os.environ["MICROSERVICE"], config, dict(os.environ))
     server = await asyncio.start_server(service.serve, "0.0.0.0", PORT, backlog=service.me["accept_queue"])
     await service.calibrate()
-    sender = asyncio.create_task(service.spans.run())
-    print(f"{service.name}: {service.loops_per_ms:.0f} loops/ms, overhead {service.serve_ms:.3f} ms", file=sys.stderr)
+    helpers = [asyncio.create_task(service.spans.run()), asyncio.create_task(service.learn())]
+    print(
+        f"{service.name}: {service.loops_per_ms:.0f} loops/ms, {service.message_ms:.3f} ms a message", file=sys.stderr
+    )
     ended = asyncio.Event()
     on_signal: Callable[[], None] = ended.set
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -507,7 +536,8 @@ async def main() -> None:
     service.draining = True
     await asyncio.sleep(float(os.environ.get("DRAIN_S", DRAIN_S)))
     server.close()
-    sender.cancel()
+    for helper in helpers:
+        helper.cancel()
     await service.spans.send()
 
 

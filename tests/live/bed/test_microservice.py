@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from synthetic import ask, chain, running
 
+from scripts.testbed.service import microservice
 from scripts.testbed.service.microservice import (
     BUCKETS_S,
     Histogram,
@@ -116,7 +117,7 @@ def test_a_failed_call_fails_the_request_and_is_counted() -> None:
 
     code, entry = asyncio.run(main())
     assert code == 503
-    assert served(entry) == {503: 1}
+    assert +served(entry) == {503: 1}
     assert entry.metrics.failures == {"get": 1}
     assert entry.metrics.e2e["get"].lines("x", "")[-1].endswith(" 0")
 
@@ -126,7 +127,7 @@ def test_a_request_that_misses_its_deadline_is_a_failure() -> None:
     application["request_classes"]["get"]["deadline_ms"] = 20
     began = time.monotonic()
     entry = ask_often(application, 1)["a"]
-    assert served(entry) == {504: 1}
+    assert +served(entry) == {504: 1}
     assert time.monotonic() - began < 0.4
 
 
@@ -248,16 +249,40 @@ def test_bursts_take_turns() -> None:
     assert asyncio.run(main()) == ["short", "long"]
 
 
-def test_what_http_costs_is_taken_off_the_demand() -> None:
+def test_what_http_costs_is_guessed_at_start_and_then_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> tuple[float, float]:
         async with running(chain()) as services:
             service = services["a"]
             await service.calibrate(service.addresses["a"][1])
-            return service.serve_ms, service.call_ms
+            guess_ms = service.message_ms
+            learning = asyncio.create_task(service.learn())
+            for _ in range(30):
+                await ask(service, "/call/get/0")
+            await asyncio.sleep(0.3)
+            learning.cancel()
+            assert len(service.costs_ms) >= 1
+            return guess_ms, service.message_ms
 
-    serve_ms, call_ms = asyncio.run(main())
-    assert 0.01 < serve_ms < 5.0
-    assert call_ms == serve_ms
+    monkeypatch.setattr(microservice, "LEARN_EVERY_S", 0.1)
+    guess_ms, learnt_ms = asyncio.run(main())
+    assert 0.01 < guess_ms < 5.0
+    assert 0.01 < learnt_ms < 5.0
+
+
+def test_the_mean_cost_of_a_call_is_the_demand_of_the_file() -> None:
+    application = chain()
+    application["microservices"]["a"]["operations"]["A"] = {"cpu_ms": 6.0, "demand_shape": 1000.0}
+
+    async def main() -> float:
+        async with running(application) as services:
+            service = services["a"]
+            service.message_ms = 1.0
+            for _ in range(10):
+                await ask(service, "/call/get/0")
+            return 1000.0 * service.burnt_s / 10
+
+    # Three messages: the request itself and two calls; the rest is burnt.
+    assert asyncio.run(main()) == pytest.approx(3.0, rel=0.25)
 
 
 def test_a_draining_pod_still_answers_but_keeps_no_connection() -> None:
