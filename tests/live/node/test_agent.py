@@ -232,6 +232,16 @@ def test_only_pods_of_the_plans_namespace_on_this_node_are_ruled(node: Node, pod
     assert message in (node.api.last().error or "")
 
 
+def test_a_pod_with_addresses_that_cannot_be_planned_is_named(node: Node) -> None:
+    content = spec("a", "b")
+    service = dict(content["pods"][0]["services"][0], clusterIp="fd00::7")
+    content["pods"][0]["services"] = [service]
+    node.plans.set(stored(content=content))
+    node.agent.step()
+    assert node.pods.in_force() == {"b": WEIGHTS}
+    assert node.api.last().error == "pod pod-a: fd00::7 is not an IPv4 address; only those can be planned"
+
+
 def test_a_pod_that_came_later_is_looked_up_but_not_all_the_time(node: Node) -> None:
     node.plans.set(stored(content=spec("a", "c")))
     for _ in range(20):
