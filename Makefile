@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint testbed testbed-down test-live clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/imbres-gym compare social-network/high-strict --agents imbres,ls-fc,hpa-full --seeds 3 --duration 30m \
@@ -17,6 +17,17 @@ lint: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A real Kubernetes cluster of three nodes on this machine (Debian 12, as root): docs/testbed.md.
+testbed: $(VENV)/test-installed
+	$(BIN)/python -m scripts.testbed up
+
+testbed-down: $(VENV)/test-installed
+	$(BIN)/python -m scripts.testbed down
+
+# Brings the bed up if it is down, and then takes it down again.
+test-live: $(VENV)/test-installed
+	$(BIN)/pytest tests/testbed
 
 clean:
 	rm -rf $(VENV) runs

@@ -50,7 +50,8 @@ class Controller:
         load: load tier.
         connections: connection tier.
         scaling: scaling tier.
-        table: options of `agents.performance_table.PerformanceTable`.
+        table: options of `agents.performance_table.PerformanceTable`; with `redis` (a URL), it is kept there: see
+            `agents.redis_table.RedisTable`.
 
     Raises:
         ConfigError: a policy cannot be imported, or an option is unknown or wrong; says which tier and key.
@@ -124,7 +125,7 @@ class Controller:
             load=build_policy("load", self._load, "propose"),
             connections=build_policy("connections", self._connections, "connect"),
             scaling=build_policy("scaling", self._scaling, "scale"),
-            table=_construct("table", PerformanceTable, self._table, self._info),
+            table=_construct("table", _table_class(self._table), self._table, self._info),
         )
 
     def _decide(self, tiers: Tiers, observation: Observation) -> dict[str, Any]:
@@ -188,6 +189,15 @@ def build_policy(tier: str, options: dict[str, Any], method: str) -> Any:
     if not callable(getattr(factory, method, None)):
         raise ConfigError(f"{tier}: policy: {path!r} is no policy of this tier, it has no method {method!r}")
     return _construct(tier, factory, keywords)
+
+
+def _table_class(options: dict[str, Any]) -> type[PerformanceTable]:
+    """Where the table is kept: in memory, or in Redis if the options name one."""
+    if "redis" not in options:
+        return PerformanceTable
+    from agents.redis_table import RedisTable
+
+    return RedisTable
 
 
 def _construct(tier: str, factory: Any, keywords: dict[str, Any], *arguments: Any) -> Any:

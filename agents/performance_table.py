@@ -147,8 +147,7 @@ class PerformanceTable:
         calm = np.flatnonzero(disturbance == least[i])
         known, first = np.unique(i[calm], return_index=True)
         calmest = calm[first]
-        self._load_seen[known] += load[calmest]
-        self._cpu_seen[known] += observation["cpu_utilisation"].ravel()[cells[calmest]]
+        self._add_use(known, load[calmest], observation["cpu_utilisation"].ravel()[cells[calmest]])
 
     def maximum_load_rps(self, microservice: ArrayLike) -> Floats:
         """Load of one container at the target utilisation [1/s]; infinite as long as no CPU use was seen.
@@ -177,7 +176,7 @@ class PerformanceTable:
         usable = np.isfinite(tail) & (tail > 0.0)
         i, code, load, tail = i[usable], code[usable], load[usable], tail[usable]
         load_bin = self._load_bins(load, self.maximum_load_rps(i))
-        self._store = add(self._store, i, code, load_bin, load, tail, self._rate)
+        self._add_samples(i, code, load_bin, load, tail)
 
     def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> Floats:
         """Look up phi_i(I, w).
@@ -195,6 +194,15 @@ class PerformanceTable:
         found = look_up(self._store, self._bins, i, code, load)
         single = np.ndim(microservice) == np.ndim(load_rps) == 0 and np.ndim(interference) == 1
         return np.asarray(found[0] if single else found)
+
+    def _add_samples(self, i: Ints, code: Ints, load_bin: Ints, load: Floats, tail: Floats) -> None:
+        """Move the running means of bins towards samples; a table that is kept elsewhere overrides it."""
+        self._store = add(self._store, i, code, load_bin, load, tail, self._rate)
+
+    def _add_use(self, i: Ints, load: Floats, cpu: Floats) -> None:
+        """Add to the sums behind the maximum load; a table that is kept elsewhere overrides it."""
+        self._load_seen[i] += load
+        self._cpu_seen[i] += cpu
 
     def _aligned(
         self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.imbalance import latency_cv, load_variance
 from imbres_gym.observation import Observation
-from imbres_gym.percentiles import tail_latencies, tail_latency
+from imbres_gym.percentiles import class_tails, on_one_scale, tail_latencies
 from imbres_gym.telemetry import Telemetry
 
 
@@ -35,14 +35,15 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
         latency_cv: see `imbres_gym.imbalance.latency_cv`; mean over the intervals.
     """
     requests = sum(int(t.requests.sum()) for t in intervals)
-    failed = sum(int(t.failed.sum()) for t in intervals)
     slow = sum(int(t.slow.sum()) for t in intervals)
-    latencies = [of_class for t in intervals for of_class in t.latencies_ms]
-    p50_ms, p95_ms, p99_ms = tail_latencies(latencies, failed, (50.0, 95.0, 99.0))
+    ended = [int(count) for t in intervals for count in t.requests]
+    failed = [int(count) for t in intervals for count in t.failed]
+    latencies, beside = on_one_scale([of_class for t in intervals for of_class in t.latencies_ms], ended, failed)
+    p50_ms, p95_ms, p99_ms = tail_latencies(latencies, beside, (50.0, 95.0, 99.0))
     window_p95_ms = float(observation["window_p95_ms"].max())
     return {
-        "containers": float(np.mean([t.ready.sum() + t.pending.sum() for t in intervals])),
-        "connections": float(np.mean([t.connections.sum() for t in intervals])),
+        "containers": _mean([float(t.ready.sum() + t.pending.sum()) for t in intervals]),
+        "connections": _mean([float(t.connections.sum()) for t in intervals]),
         "connection_churn": float(sum(t.connection_churn for t in intervals)),
         "p50_ms": p50_ms,
         "p95_ms": p95_ms,
@@ -50,14 +51,17 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
         "window_p95_ms": window_p95_ms,
         "sla_violation": float(window_p95_ms > float(observation["sla_ms"][0])),
         "request_violation": slow / max(requests, 1),
-        "failed": failed / max(requests, 1),
-        "workload_rps": float(np.mean([t.workload_rps.sum() for t in intervals])),
-        "load_variance": float(np.mean([load_variance(t) for t in intervals])),
-        "latency_cv": float(np.mean([latency_cv(t) for t in intervals])),
+        "failed": sum(failed) / max(requests, 1),
+        "workload_rps": _mean([float(t.workload_rps.sum()) for t in intervals]),
+        "load_variance": _mean([load_variance(t) for t in intervals]),
+        "latency_cv": _mean([latency_cv(t) for t in intervals]),
     }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)  # of one or a few: NumPy would take longer to start
 
 
 def class_p95_ms(telemetry: Telemetry) -> NDArray[np.float64]:
     """p95 of the E2E latency of each request class (C,) [ms]; a failed request counts as `FAILED_MS`."""
-    pairs = zip(telemetry.latencies_ms, telemetry.failed, strict=True)
-    return np.array([tail_latency(latencies, int(failed), 95.0) for latencies, failed in pairs])
+    return np.array(class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, 95.0))

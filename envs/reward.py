@@ -85,7 +85,7 @@ def reward_parts(
 
 def weighted_sum(parts: Mapping[str, float], weights: RewardWeights) -> float:
     """The scalar reward: the sum of weight times part."""
-    return float(sum(weight * parts[name] for name, weight in asdict(weights).items()))
+    return float(sum(getattr(weights, name) * part for name, part in parts.items()))
 
 
 def reward_bounds(info: ClusterInfo, weights: RewardWeights) -> dict[str, tuple[float, float]]:
@@ -102,13 +102,12 @@ def _initial_cores(info: ClusterInfo) -> float:
 
 def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
     cores = [float(info.cores @ (t.ready + t.pending).sum(axis=1)) for t in intervals]
-    return float(np.mean(cores)) / _initial_cores(info)
+    return sum(cores) / len(cores) / _initial_cores(info)
 
 
 def _excess(intervals: Sequence[Telemetry]) -> float:
-    requests = np.sum([t.requests for t in intervals], axis=0)
-    slow = np.sum([t.slow for t in intervals], axis=0)
-    share = float(np.max(slow / np.maximum(requests, 1)))
+    requests, slow = sum(t.requests for t in intervals), sum(t.slow for t in intervals)
+    share = float((slow / np.maximum(requests, 1)).max())
     return max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE)
 
 
@@ -118,4 +117,4 @@ def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
         connections = int(telemetry.connections.sum())
         shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
         connections_before = connections
-    return float(np.mean(shares))
+    return sum(shares) / len(shares)

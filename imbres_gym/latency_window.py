@@ -23,7 +23,7 @@ class LatencyWindow:
         self._length_s = length_s
         self._values = np.zeros((0, n_classes, 0))  # (slots, C, room)
         self._count = np.zeros((0, n_classes), np.int64)
-        self._failed = np.zeros((0, n_classes), np.int64)
+        self._failed = np.zeros((0, n_classes))  # as many as belong to the latencies, where these are a sample
         self._end_s = np.zeros(0)
 
     def reset(self) -> None:
@@ -43,7 +43,10 @@ class LatencyWindow:
             gone = np.append(gone, np.ones(len(self._end_s) - len(gone), np.bool_))
         slot = int(np.argmax(gone))
         self._end_s[slot] = telemetry.time_s
-        self._failed[slot] = telemetry.failed
+        listed = np.array([latencies.size for latencies in telemetry.latencies_ms])
+        good = telemetry.requests - telemetry.failed
+        share = np.divide(listed, good, out=np.ones(self._classes), where=(listed > 0) & (good > listed))
+        self._failed[slot] = telemetry.failed * share
         for c, latencies in enumerate(telemetry.latencies_ms):
             self._count[slot, c] = latencies.size
             values = self._values[slot, c, : latencies.size]
@@ -57,7 +60,7 @@ class LatencyWindow:
         flat, failed = self._values.reshape(-1), self._failed.sum(axis=0)
         for c in range(classes):
             begin = np.arange(slots) * (classes * room) + c * room
-            result[c] = percentile(flat, begin, begin + self._count[:, c], int(failed[c]), 0.95)
+            result[c] = percentile(flat, begin, begin + self._count[:, c], round(failed[c]), 0.95)
         return result
 
     def _grow(self, slots: int, room: int) -> None:
@@ -66,5 +69,5 @@ class LatencyWindow:
         self._values[: len(before), :, : before.shape[2]] = before
         more = slots - len(before)
         self._count = np.concatenate([self._count, np.zeros((more, classes), np.int64)])
-        self._failed = np.concatenate([self._failed, np.zeros((more, classes), np.int64)])
+        self._failed = np.concatenate([self._failed, np.zeros((more, classes))])
         self._end_s = np.concatenate([self._end_s, np.full(more, -np.inf)])

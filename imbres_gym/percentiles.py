@@ -22,6 +22,52 @@ def tail_latency(latencies_ms: Floats, failed: int, percentile: float) -> float:
     return tail_latencies([latencies_ms], failed, (percentile,))[0]
 
 
+def on_one_scale(parts: Sequence[Floats], ended: Sequence[int], failed: Sequence[int]) -> tuple[list[Floats], int]:
+    """Latencies of several classes or intervals, and their failures, so that each stands for as many requests.
+
+    Where all requests are listed nothing changes. Where a part is a sample, all are thinned to the coarsest one.
+
+    Args:
+        parts: latencies of the requests that did not fail; a sample is sorted and even.
+        ended: requests of each part, failed ones included.
+        failed: failed ones.
+
+    Returns:
+        The parts, and the number of failures beside them.
+    """
+    good = [all_of - bad for all_of, bad in zip(ended, failed, strict=True)]
+    weight = max((count / part.size for part, count in zip(parts, good, strict=True) if part.size), default=1.0)
+    if weight <= 1.0:
+        return list(parts), int(sum(failed))
+    return [_thinned(part, count / weight) for part, count in zip(parts, good, strict=True)], round(
+        sum(failed) / weight
+    )
+
+
+def _thinned(part: Floats, size: float) -> Floats:
+    """Values at evenly spaced ranks of a sorted part."""
+    keep = min(round(size), part.size)
+    if keep == part.size:
+        return part
+    return np.sort(part)[((np.arange(keep) + 0.5) * (part.size / keep)).astype(np.int64)]
+
+
+def class_tails(latencies_ms: Sequence[Floats], ended: Ints, failed: Ints, percentile: float) -> list[float]:
+    """Percentile of each class of one interval, see `tail_latency` [ms].
+
+    Args:
+        latencies_ms: C arrays, see `imbres_gym.telemetry.Telemetry`.
+        ended: (C,) int64, requests.
+        failed: (C,) int64, of them.
+        percentile: [0-100].
+    """
+    tails = []
+    for latencies, all_of, bad in zip(latencies_ms, ended.tolist(), failed.tolist(), strict=True):
+        parts, beside = on_one_scale([latencies], [all_of], [bad])
+        tails.append(tail_latency(parts[0], beside, percentile))
+    return tails
+
+
 def tail_latencies(parts: Sequence[Floats], failed: int, percentiles: Sequence[float]) -> list[float]:
     """Percentiles of all parts together, interpolated as by `np.percentile`.
 

@@ -109,7 +109,8 @@ class Telemetry:
         slow: (C,) int64 of them slower than the SLA, failed ones included.
         workload_rps: (C,) end-user requests/s that arrived.
         latencies_ms: C arrays, E2E latency of every request that ended without failure, for exact percentiles of
-            longer windows.
+            longer windows. Of a class with very many requests it may be an even sample, sorted: see
+            `imbres_gym.percentiles.on_one_scale`.
         proportions: (M, H) load proportions in force.
         connections: (P,) int64 open connections.
         connection_churn: connections opened and closed since the last interval.

@@ -1,9 +1,10 @@
-"""How the cost of a decision grows with the cluster: hosts, containers, microservices, connections.
+"""How the cost of a decision, and of simulating 5 s, grows with the cluster: hosts, containers, microservices.
 
-Run from a checkout: `python scripts/benchmark_scale.py decision`, with `--growth` for the figure of `docs/scale.md`.
-The cluster is made up (`scale_cluster.py`), so only the agent is timed. Every size runs in a process of its own, on one
-thread; what is reported is CPU time, the least of some decisions, which other programs on the machine disturb less than
-wall-clock time or a mean, and the peak memory of that process, observation included.
+Run from a checkout: `python scripts/benchmark_scale.py decision` or `tick`, with `--growth` for the figures of
+`docs/scale.md`. For decisions the cluster is made up (`scale_cluster.py`), so only the agent is timed; ticks are those
+of the fluid engine on a generated cluster (`imbres_gym.alibaba`). Every size runs in a process of its own, on one
+thread; what is reported is CPU time, the least of some, which other programs on the machine disturb less than
+wall-clock time or a mean, and the peak memory of that process.
 """
 
 from __future__ import annotations
@@ -77,6 +78,49 @@ def measure_decision(size: Size, decisions: int) -> Measurement:
     }
 
 
+def measure_tick(size: Size, ticks: int) -> Measurement:
+    """CPU time of 5 s of the fluid engine, telemetry included, of a cluster like Alibaba's [s].
+
+    The call trees are those of the generator, which decides the pairs. `tick_s` is with the connections of Imbres'
+    groups, whose number is reported, `full_tick_s` with full connection. The first two ticks of each, which compile or
+    touch memory for the first time, are not counted.
+    """
+    from agents.connections.imbres_grouping import GroupingConnections
+    from imbres_gym.alibaba.generated import generated_scenario
+    from imbres_gym.alibaba.generator import generate
+    from imbres_gym.observation import Observer
+    from imbres_gym.plan import Plan
+    from imbres_gym.sim.fluid.cluster import FluidCluster
+
+    scenario = generated_scenario(generate(size.microservices, size.hosts, 2000, size.containers))
+    cluster = FluidCluster(scenario.model_copy(update={"connections_per_container": size.budget}))
+    began = time.process_time()
+    telemetry = cluster.reset(2000)
+    reset_s = time.process_time() - began
+    fastest = {}
+    for name in ("full_tick_s", "tick_s"):
+        taken = []
+        for _ in range(ticks + 2):
+            began = time.process_time()
+            telemetry = cluster.advance(cluster.info.control_interval_s)
+            taken.append(time.process_time() - began)
+        fastest[name] = min(taken[2:])
+        if name == "full_tick_s":
+            policy = GroupingConnections()
+            policy.reset(cluster.info, 2000)
+            observation = Observer(cluster.info).observe(telemetry)
+            cluster.apply(Plan(connections=policy.connect(observation, telemetry.proportions)))
+    return {
+        "size": {**asdict(size), "pairs": len(cluster.info.pairs)},
+        "request_classes": len(cluster.info.classes),
+        "requests": int(telemetry.requests.sum()),
+        "connections": int(telemetry.connections.sum()),
+        "reset_s": reset_s,
+        **fastest,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
 def in_own_process(work: Callable[..., Measurement], *arguments: Any) -> Measurement:
     """Run a measurement in a fresh process, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -116,14 +160,28 @@ def plot(lines: dict[str, list[Measurement]], key: str, title: str, path: Path) 
     figure.savefig(path, dpi=120)
 
 
-def report_decision(measurement: Measurement) -> str:
-    """A measurement for people."""
+def heading(measurement: Measurement) -> str:
+    """Size and memory, for people."""
     size = measurement["size"]
-    lines = [
+    return (
         f"{size['hosts']:,} hosts, {size['microservices']:,} microservices, {size['containers']:,} containers, "
         f"{size['pairs']:,} pairs, {measurement['connections']:,} connections: "
         f"peak memory {measurement['peak_memory_gb']:.2f} GB"
-    ]
+    )
+
+
+def report_tick(measurement: Measurement) -> str:
+    """A measurement for people."""
+    return (
+        f"{heading(measurement)}\n  one tick of 5 s        {measurement['tick_s']:.3f} s CPU, with full connection "
+        f"{measurement['full_tick_s']:.3f}; {measurement['requests']:,} requests of "
+        f"{measurement['request_classes']} classes ended; the start took {measurement['reset_s']:.1f} s"
+    )
+
+
+def report_decision(measurement: Measurement) -> str:
+    """A measurement for people."""
+    lines = [heading(measurement)]
     for text, name in ("every control interval", "decision"), ("with scaling", "scaling_decision"):
         shares = ", ".join(f"{tier} {share:.0%}" for tier, share in measurement[f"{name}_share"].items())
         lines.append(f"  {text:<22} {measurement[f'{name}_s']:.3f} s CPU ({shares})")
@@ -131,31 +189,45 @@ def report_decision(measurement: Measurement) -> str:
     return "\n".join(lines)
 
 
+PARTS: dict[str, tuple[Callable[..., Measurement], Callable[[Measurement], str], str, str]] = {
+    "decision": (
+        measure_decision,
+        report_decision,
+        "scaling_decision_s",
+        "Imbres' whole decision: Algorithm 1, table, groups, Algorithms 2, 3",
+    ),
+    "tick": (measure_tick, report_tick, "tick_s", "5 s of the fluid engine"),
+}
+"""What can be measured: how, its report, what the figure shows, what it is."""
+
+
 def main() -> None:
     """Read the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    decision = parts.add_parser("decision", help="Imbres' whole decision: Algorithm 1, table, groups, Algorithms 2, 3")
-    decision.add_argument("--decisions", type=int, default=5, help="of each kind; the fastest is reported")
-    for part in (decision,):
-        for name, value in asdict(Size()).items():
-            part.add_argument(f"--{name}", type=int, default=value)
+    for name, (_, _, _, description) in PARTS.items():
+        part = parts.add_parser(name, help=description)
+        part.add_argument("--repeats", type=int, default=5, help="the fastest is reported")
+        for field, value in asdict(Size()).items():
+            if name == "decision" or field not in ("pairs", "budget"):
+                part.add_argument(f"--{field}", type=int, default=value)
         part.add_argument("--growth", action="store_true", help="smaller sizes too, and the exponents")
         part.add_argument("--figure", type=Path, help="with --growth: where to save the log-log plot")
         part.add_argument("--json", type=Path, help="where to save the measurements")
     given = parser.parse_args()
-    size = Size(**{name: getattr(given, name) for name in asdict(Size())})
+    work, report, key, description = PARTS[given.part]
+    size = Size(**{field: getattr(given, field, value) for field, value in asdict(Size()).items()})
     result: Any
     if given.growth:
-        result = growth(measure_decision, size, given.decisions)
+        result = growth(work, size, given.repeats)
         for axis, line in result.items():
-            print(f"{axis}: exponent {exponent(line, 'scaling_decision_s'):.2f}")
-            print("\n".join(report_decision(measurement) for measurement in line))
+            print(f"{axis}: exponent {exponent(line, key):.2f}")
+            print("\n".join(report(measurement) for measurement in line))
         if given.figure:
-            plot(result, "scaling_decision_s", "Imbres' decision with scaling, one thread", given.figure)
+            plot(result, key, f"{description}, one thread", given.figure)
     else:
-        result = in_own_process(measure_decision, size, given.decisions)
-        print(report_decision(result))
+        result = in_own_process(work, size, given.repeats)
+        print(report(result))
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.spaces import observation_space
-from scripts.benchmark_scale import FRACTIONS, exponent, measure_decision
+from scripts.benchmark_scale import FRACTIONS, exponent, measure_decision, measure_tick
 from scripts.scale_cluster import MadeUpCluster, Size
 
 TINY = Size(hosts=6, microservices=4, containers=60, pairs=5, budget=2)
@@ -32,6 +32,13 @@ def test_a_measurement() -> None:
     assert result["added_containers"] == 7
     assert 0.0 < result["decision_s"] < 60.0
     assert 0.5 < sum(result["decision_share"].values()) <= 1.0
+    assert result["peak_memory_gb"] > 0.0
+
+
+def test_a_tick() -> None:
+    result = measure_tick(TINY, ticks=1)
+    assert result["requests"] > 0 and result["request_classes"] > 0
+    assert 0.0 < result["tick_s"] < result["reset_s"] < 120.0
     assert result["peak_memory_gb"] > 0.0
 
 

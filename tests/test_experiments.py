@@ -16,7 +16,15 @@ from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.evaluation.tuning import Candidate, Knob, choose, tune
 from imbres_gym.scenario import load_scenario
-from scripts.experiments import correlations, figure_4a, figure_13a, load_balancers, load_per_container, stretch_sweep
+from scripts.experiments import (
+    correlations,
+    figure_4a,
+    figure_13a,
+    load_balancers,
+    load_per_container,
+    stretch_sweep,
+    trace_driven,
+)
 from scripts.experiments.runs import run_episodes
 
 TARGETS = Knob("target", (0.7, 0.3))
@@ -177,3 +185,28 @@ def test_the_search_ends_where_the_sla_is_kept(tiny: str, tmp_path: Path, execut
     assert [result.seed for result in results] == [2000, 2001]
     assert tune([scenario], {"hpa-full": TARGETS}, 30.0, run)[0] == [tuned]
     assert executor.episodes == 2
+
+
+def test_the_trace_driven_experiment_profiles_tunes_and_compares(tmp_path: Path, executor: InProcess) -> None:
+    settings = trace_driven.Settings(
+        microservices=3,
+        hosts=2,
+        duration_s=180.0,
+        warmup_s=60.0,
+        seeds=1,
+        targets=(0.6,),
+        profiled_loads=(0.3, 0.6, 0.9, 1.2),
+    )
+    report = trace_driven.experiment(tmp_path, executor, settings)
+    for agent in (*trace_driven.OURS, *trace_driven.RIVALS):
+        assert f"| {agent} |" in report
+    profile = 16 * 4  # levels of CPU x memory bandwidth, loads
+    assert executor.episodes == profile + 2 + 6
+    assert trace_driven.experiment(tmp_path, executor, settings) == report
+    assert executor.episodes == profile + 2 + 6, "nothing is run twice"
+
+
+def test_the_sla_of_the_trace_driven_experiment_is_kept_with_plenty(tmp_path: Path) -> None:
+    scenario = trace_driven.make_scenario(trace_driven.Settings(microservices=3, hosts=2, duration_s=360.0))
+    assert scenario.sla_ms % 10.0 == 0.0 and scenario.sla_ms > 0.0
+    assert scenario.engine == "fluid"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imbres_gym.latency_window import LatencyWindow
-from imbres_gym.percentiles import FAILED_MS, summarise, tail_latencies, tail_latency
+from imbres_gym.percentiles import FAILED_MS, on_one_scale, summarise, tail_latencies, tail_latency
 from imbres_gym.scenario import load_scenario
 from imbres_gym.sim.events import EventCluster
 
@@ -56,3 +56,27 @@ def test_a_window_has_the_intervals_of_its_length_only() -> None:
                 parts = [t.latencies_ms[c] for t in inside]
                 assert value == np.percentile(np.concatenate([*parts, np.full(failed, FAILED_MS)]), 95.0)
         window.reset()
+
+
+@given(st.integers(1, 2000), st.integers(0, 400), st.integers(1, 40), st.sampled_from([50.0, 90.0, 99.0]))
+def test_an_even_sample_has_the_percentile_of_all_requests(
+    good: int, failed: int, thinning: int, percentile: float
+) -> None:
+    everyone = np.sort(np.random.default_rng(good).exponential(100.0, good * thinning))
+    sample = everyone[thinning // 2 :: thinning]
+    (listed,), beside = on_one_scale([sample], [everyone.size + failed * thinning], [failed * thinning])
+    assert listed.size == sample.size and beside == failed
+    # The two ranks differ by less than one place of the sample.
+    ranks = np.sort(np.concatenate([sample, np.full(failed, FAILED_MS)]))
+    rank = percentile / 100.0 * (ranks.size - 1)
+    low, high = ranks[max(int(rank) - 2, 0)], ranks[min(int(rank) + 3, ranks.size - 1)]
+    assert low <= tail_latency(np.concatenate([everyone]), failed * thinning, percentile) <= high
+
+
+def test_parts_of_which_one_is_a_sample_count_by_their_requests() -> None:
+    fast, slow = np.full(100, 1.0), np.full(100, 9.0)  # 900 and 100 requests
+    parts, beside = on_one_scale([fast, slow], [900, 120], [0, 20])
+    assert [part.size for part in parts] == [100, 11] and beside == 2
+    assert tail_latencies(parts, beside, (50.0, 95.0)) == [1.0, 9.0]
+    untouched, beside = on_one_scale([fast, slow], [100, 120], [0, 20])
+    assert untouched[0] is fast and untouched[1] is slow and beside == 20

@@ -19,6 +19,7 @@ from imbres_gym.scenario import Scenario, load_scenario, parse_duration
 STATIC = [f"{imbalance}-{sla}" for imbalance in ("high", "low") for sla in ("slack", "strict")]
 DYNAMIC = ["dynamic-slack", "dynamic-strict"]
 APPLICATIONS = ("hotel-reservation", "media-service", "social-network", "train-ticket")
+OTHERS = ("alibaba/small", "bed-chain/noisy-node", "bed-chain/quiet", "hotel-reservation/training")
 
 
 def base() -> dict[str, Any]:
@@ -33,7 +34,7 @@ def write(path: Path, data: dict[str, Any]) -> Path:
 
 def test_the_shipped_scenarios() -> None:
     expected = [f"{app}/{name}" for app in APPLICATIONS for name in sorted([*STATIC, *DYNAMIC])]
-    assert available("scenarios") == sorted([*expected, "alibaba/small", "hotel-reservation/training"])
+    assert available("scenarios") == sorted([*expected, *OTHERS])
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)

@@ -12,8 +12,11 @@ import typer
 from imbres_gym import __version__
 from imbres_gym.cli.calibrate import calibrate
 from imbres_gym.cli.compare import compare
+from imbres_gym.cli.deploy import deploy
 from imbres_gym.cli.listing import list_everything
 from imbres_gym.cli.live import live
+from imbres_gym.cli.load import load
+from imbres_gym.cli.node_agent import node_agent
 from imbres_gym.cli.oracle import oracle
 from imbres_gym.cli.profile import profile
 from imbres_gym.cli.replay import replay
@@ -39,7 +42,10 @@ app.command()(show)
 app.command()(oracle)
 app.command()(reproduce)
 app.command()(replay)
+app.command()(deploy)
+app.command()(load)
 app.command()(train)
+app.command()(node_agent)
 app.add_typer(trace)
 app.add_typer(live)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.percentiles import FAILED_MS, tail_latency
+from imbres_gym.percentiles import FAILED_MS, on_one_scale, tail_latency
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -148,14 +148,16 @@ def _window_p95(window: Recording) -> list[float]:
 
 
 def _percentile(recording: Recording, classes: tuple[int, ...], percentile: float) -> float:
-    return tail_latency(pooled_latencies(recording, classes), int(recording.failed[:, classes].sum()), percentile)
+    return tail_latency(*pooled_latencies(recording, classes), percentile)
 
 
-def pooled_latencies(recording: Recording, classes: tuple[int, ...] | None = None) -> Floats:
-    """E2E latency of every request of some classes (all, if None) that ended without failure, unordered [ms]."""
-    chosen = range(recording.requests.shape[1]) if classes is None else classes
+def pooled_latencies(recording: Recording, classes: tuple[int, ...] | None = None) -> tuple[Floats, int]:
+    """E2E latency of the requests of some classes (all, if None), unordered [ms], and how many failed beside them."""
+    chosen = list(range(recording.requests.shape[1]) if classes is None else classes)
     arrays = [latencies[index] for latencies in recording.latencies_ms for index in chosen]
-    return np.concatenate(arrays) if arrays else np.zeros(0)
+    ended, failed = (counts[:, chosen].ravel().tolist() for counts in (recording.requests, recording.failed))
+    parts, beside = on_one_scale(arrays, ended, failed)
+    return np.concatenate([np.zeros(0), *parts]), beside
 
 
 def episode_metrics(recording: Recording, sla_ms: float) -> dict[str, float]:
@@ -198,8 +200,7 @@ QUANTILE_LEVELS: Floats = np.concatenate([np.linspace(0.0, 0.99, 397), 1.0 - np.
 
 def latency_quantiles(recording: Recording) -> Floats:
     """The E2E latency of all requests at `QUANTILE_LEVELS` [ms]; failed requests as in the percentiles."""
-    latencies = pooled_latencies(recording)
-    failed = int(recording.failed.sum())
+    latencies, failed = pooled_latencies(recording)
     everything = np.concatenate([latencies, np.full(failed, FAILED_MS)])
     if everything.size == 0:
         return np.zeros(len(QUANTILE_LEVELS))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.evaluation.metrics import Recording
 from imbres_gym.imbalance import load_variance
-from imbres_gym.percentiles import tail_latency
+from imbres_gym.percentiles import class_tails
 from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import Telemetry
 
@@ -72,8 +72,7 @@ def class_percentiles(telemetry: Telemetry, percentile: float) -> NDArray[np.flo
 
     `Telemetry.e2e_ms` leaves the failed ones out, and so looks best where most requests fail.
     """
-    pairs = zip(telemetry.latencies_ms, telemetry.failed, strict=True)
-    return np.array([tail_latency(latencies, int(failed), percentile) for latencies, failed in pairs])
+    return np.array(class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, percentile))
 
 
 class Recorder:

@@ -13,17 +13,14 @@ from pydantic import ValidationError
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.connection_plan import (
     APPLICATION_LABEL,
-    GROUP,
-    KIND,
-    PLURAL,
     RENEWED,
-    VERSION,
     PlanSpec,
     PodRules,
     ServiceRules,
     Target,
     plan_name,
 )
+from imbres_gym.live.kube import plan_resource
 from imbres_gym.live.observer import ClusterState, Pod, ServicePort
 from imbres_gym.live.routes import Rows
 
@@ -32,13 +29,6 @@ if TYPE_CHECKING:
 
 WEIGHT_DIGITS = 6
 """Digits of a weight: finer ones would be noise that makes every plan a new one. What rounds to 0 gets no rule."""
-
-
-def plan_resource() -> Any:
-    """The lightkube class of the custom resource."""
-    from lightkube.generic_resource import create_namespaced_resource
-
-    return create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 
 
 @dataclass

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imbres_gym.config import ConfigError, nearest
+from imbres_gym.live.connection_plan import GROUP, KIND, PLURAL, VERSION
 
 if TYPE_CHECKING:
     from lightkube import Client
@@ -54,3 +55,10 @@ def connect(context: str, namespace: str, kubeconfig: Path | None = None) -> Cli
     except KubeConfigError as error:
         where = "the pod's service account" if context == IN_CLUSTER else str(path)
         raise ConfigError(f"{where}: not a usable kubeconfig: {error}") from None
+
+
+def plan_resource() -> Any:
+    """The class that lightkube makes for the custom resource `ConnectionPlan`."""
+    from lightkube.generic_resource import create_namespaced_resource
+
+    return create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
@@ -68,54 +66,3 @@ class LiveMetrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             **on,
         )
-
-
-class MetricsServer:
-    """Serves `/metrics` and `/healthz` (200, or 503 without a heartbeat) from a thread.
-
-    Args:
-        port: to listen on; 0 for any free one.
-        metrics: what is shown.
-
-    Raises:
-        OSError: the port is taken.
-    """
-
-    def __init__(self, port: int, metrics: LiveMetrics) -> None:
-        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry))
-                elif self.path == "/healthz":
-                    ok = metrics.heartbeat.alive
-                    self._answer(
-                        200 if ok else 503, "text/plain", b"ok\n" if ok else b"no control interval ended in time\n"
-                    )
-                else:
-                    self._answer(404, "text/plain", b"there are /metrics and /healthz\n")
-
-            def _answer(self, status: int, kind: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._server.server_address[1])
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()

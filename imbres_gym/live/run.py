@@ -18,7 +18,8 @@ from imbres_gym.agent import Agent, AgentConfig, load_agent_config, make_agent
 from imbres_gym.config import ConfigError
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.journal import Journal
-from imbres_gym.live.metrics import LiveMetrics, MetricsServer
+from imbres_gym.live.metrics import LiveMetrics
+from imbres_gym.live.metrics_server import MetricsServer
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _serve(port: int, metrics: LiveMetrics) -> MetricsServer:
     try:
-        return MetricsServer(port, metrics)
+        return MetricsServer(
+            port, metrics.registry, lambda: metrics.heartbeat.alive, "no control interval ended in time"
+        )
     except OSError as error:
         raise ConfigError(f"metrics_port: {port}: {error.strerror}; choose another") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.cluster import make_cluster
 from imbres_gym.observation import Observer
-from imbres_gym.percentiles import tail_latency
+from imbres_gym.percentiles import class_tails
 from imbres_gym.plan import Plan, project_proportions
 from imbres_gym.policy import ConnectionPolicy, load_object
 from imbres_gym.scenario import Scenario
@@ -130,5 +129,4 @@ def proportions_of(weights: Floats, ready: NDArray[np.integer]) -> Floats:
 
 
 def _worst_p95(telemetry: Telemetry) -> float:
-    counts: Sequence[int] = telemetry.failed.tolist()
-    return max(tail_latency(ms, bad, 95.0) for ms, bad in zip(telemetry.latencies_ms, counts, strict=True))
+    return max(class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, 95.0))

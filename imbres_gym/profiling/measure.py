@@ -11,7 +11,7 @@ import numpy as np
 
 from imbres_gym.cluster import make_cluster
 from imbres_gym.observation import Observer
-from imbres_gym.percentiles import tail_latency
+from imbres_gym.percentiles import class_tails
 from imbres_gym.plan import Plan
 from imbres_gym.policy import load_object
 from imbres_gym.profiling.design import CONNECTIONS, MEASURE_S, Run
@@ -102,10 +102,7 @@ def summarise(telemetry: Telemetry, cpu_s: float) -> Measurement:
         p95_ms=np.where(samples > 0, telemetry.microservice_p95_ms, 0.0).tolist(),
         mean_ms=(total_ms / np.maximum(samples, 1)).tolist(),
         utilisation=(np.bincount(of, telemetry.container_cpu, len(count)) / count).tolist(),
-        e2e_p95_ms=[
-            tail_latency(latencies, int(failed), 95.0)
-            for latencies, failed in zip(telemetry.latencies_ms, telemetry.failed, strict=True)
-        ],
+        e2e_p95_ms=class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, 95.0),
         answered=((telemetry.requests - telemetry.failed) / arrived).tolist(),
         containers=int(count.sum()),
         cpu_s=cpu_s,

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
+
 
 def place(
     counts: NDArray[np.int64],
@@ -33,18 +35,47 @@ def place(
         wanted: (H,) containers that a placement wants: the host comes from those with room whose shortfall, `wanted`
             less `counts`, is the largest. None leaves it to the score.
     """
-    fits = (free_cores >= need[0] - 1e-9) & (free_memory_mb >= need[1] - 1e-9)
-    if not fits.any():
+    best = np.empty(len(counts), np.int64)
+    nothing_wanted = np.zeros(0, np.int64)
+    n = _best_hosts(
+        counts, free_cores, free_memory_mb, need, capacity, nothing_wanted if wanted is None else wanted, best
+    )
+    if n == 0:
         return -1
-    if wanted is not None:
-        shortfall = wanted - counts
-        fits = fits & (shortfall == shortfall[fits].max())
-    most, least = int(counts.max()), int(counts.min())
-    spread = 100.0 * (most + least - counts) / most if most > 0 else np.full(len(counts), 100.0)
-    allocated = 50.0 * ((free_cores - need[0]) / capacity[0] + (free_memory_mb - need[1]) / capacity[1])
-    score = np.where(fits, 2.0 * spread + allocated, -np.inf)
-    best = np.flatnonzero(score >= score.max() - 1e-9)
-    return int(best[0] if len(best) == 1 else rng.choice(best))
+    return int(best[0] if n == 1 else best[rng.integers(n)])
+
+
+@compiled
+def _best_hosts(
+    counts: NDArray[np.int64],
+    free_cores: NDArray[np.float64],
+    free_memory_mb: NDArray[np.float64],
+    need: tuple[float, float],
+    capacity: tuple[float, float],
+    wanted: NDArray[np.int64],
+    best: NDArray[np.int64],
+) -> int:
+    """Fill `best` with the hosts of the highest score, and say how many they are; without `wanted`, it is empty."""
+    largest = -np.inf
+    for h in range(len(wanted)):
+        if free_cores[h] >= need[0] - 1e-9 and free_memory_mb[h] >= need[1] - 1e-9:
+            largest = max(largest, wanted[h] - counts[h])
+    most, least = counts.max(), counts.min()
+    score = np.full(len(counts), -np.inf)
+    for h in range(len(counts)):
+        if free_cores[h] < need[0] - 1e-9 or free_memory_mb[h] < need[1] - 1e-9:
+            continue
+        if len(wanted) > 0 and wanted[h] - counts[h] != largest:
+            continue
+        spread = 100.0 * (most + least - counts[h]) / most if most > 0 else 100.0
+        allocated = 50.0 * ((free_cores[h] - need[0]) / capacity[0] + (free_memory_mb[h] - need[1]) / capacity[1])
+        score[h] = 2.0 * spread + allocated
+    n, limit = 0, score.max() - 1e-9
+    for h in range(len(counts)):
+        if score[h] >= limit and score[h] > -np.inf:
+            best[n] = h
+            n += 1
+    return n
 
 
 def removal_order(

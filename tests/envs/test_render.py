@@ -46,7 +46,7 @@ def test_a_step_where_a_tenth_of_the_requests_fails_breaks_the_sla() -> None:
     inner = env.unwrapped
     assert isinstance(inner, MicroserviceEnv)
     fine = inner.telemetry
-    failing = replace(fine, latencies_ms=(np.full(90, 1.0),), failed=np.array([10]))
+    failing = replace(fine, latencies_ms=(np.full(90, 1.0),), requests=np.array([100]), failed=np.array([10]))
     assert class_p95_ms(failing).tolist() == [FAILED_MS]
     text = render_text(failing, inner.cluster_info, inner.observation)
     assert "E2E p95 10000.0 ms" in text

@@ -59,10 +59,10 @@ def test_a_violation_starts_where_the_p95_exceeds_the_sla(slow: int, violation: 
 def test_the_latency_part_is_a_half_at_the_sla_and_counts_failures_as_slowest() -> None:
     # SLA 20 ms. 100 requests of 20 ms: 20 / (20 + 20); of 60 ms: 60 / (60 + 20).
     for latency_ms, part in ((20.0, -0.5), (60.0, -0.75)):
-        telemetry = measured(latencies_ms=(np.full(100, latency_ms),), failed=[0])
+        telemetry = measured(latencies_ms=(np.full(100, latency_ms),), requests=[100], failed=[0])
         assert parts_of([telemetry], 0)["latency"] == pytest.approx(part)
     # 10 of 110 failed: the p95 is theirs, 10 s.
-    telemetry = measured(latencies_ms=(np.full(100, 20.0),), failed=[10])
+    telemetry = measured(latencies_ms=(np.full(100, 20.0),), requests=[110], failed=[10])
     assert parts_of([telemetry], 0)["latency"] == pytest.approx(-10_000 / 10_020)
 
 
@@ -78,7 +78,7 @@ def test_no_requests_are_no_violation() -> None:
 
 def test_the_worst_class_counts() -> None:
     telemetry = measured(requests=[1000, 10], slow=[0, 10])
-    assert parts_of([telemetry], connections_before=0)["violation"] == pytest.approx(-1.0)
+    assert reward_parts([telemetry], INFO, 0, p95_ms=1.0)["violation"] == pytest.approx(-1.0)
 
 
 @given(

@@ -16,7 +16,9 @@ class Failing(fakes.FakeCluster):
 
     def _measure(self, replicas: int) -> Telemetry:
         latencies = (np.full(75, 20.0), np.full(90, 10.0))
-        return replace(super()._measure(replicas), latencies_ms=latencies, failed=np.array([0, 10]))
+        return replace(
+            super()._measure(replicas), latencies_ms=latencies, requests=np.array([75, 100]), failed=np.array([0, 10])
+        )
 
 
 def test_curves_count_a_failed_request_as_slow_as_the_windows_do() -> None:

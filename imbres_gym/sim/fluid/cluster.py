@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError
-from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, carry_over
+from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
-from imbres_gym.sim.fluid.episode import SLOT, FluidEpisode, Topology
+from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
 from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
@@ -174,6 +174,37 @@ class FluidCluster:
         other.__dict__.update(self.__dict__)
         other._episode = self._now.clone()
         return other
+
+    def assume(self, ids: Ints, microservice: Ints, host: Ints, ready: NDArray[np.bool_], background: Floats) -> None:
+        """Replace all containers and the best-effort jobs of the episode: a model of a cluster that was observed.
+
+        Nobody has work left over, load is balanced over full connections, and as many containers are wanted as there
+        are. The time, and what was measured before, stay.
+
+        Args:
+            ids: (n,) of the containers, unique.
+            microservice: (n,) index.
+            host: (n,) index.
+            ready: (n,) whether they take requests; the others will after the scenario's start-up time.
+            background: (H, 4) utilisation by best-effort jobs from now on [0-1].
+        """
+        episode, count = self._now, len(ids)
+        slots = np.zeros(count, SLOT)
+        slots["id"], slots["microservice"], slots["host"] = ids, microservice, host
+        slots["created"] = episode.now_ms
+        slots["ready_at"] = episode.now_ms + np.where(ready, 0.0, self._scenario.startup_s * 1e3)
+        slots["life"] = np.where(ready, READY, PENDING)
+        shape = episode.ready.shape
+        episode.slots = slots
+        episode.next_id = int(ids.max(initial=-1)) + 1
+        episode.wanted = np.bincount(microservice, minlength=shape[0])
+        episode.interference = background[None].copy()
+        episode.plan = FULL_CONNECTION
+        episode.placement = np.zeros(shape, np.int64)
+        episode.ready = count_ready(slots, shape)
+        episode.proportions = balanced_proportions(episode.ready)
+        self._route()
+        episode.measured, episode.pair_share = episode.topology, None
 
     def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """What the last step expected of each ready container, before chance.

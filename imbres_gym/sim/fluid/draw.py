@@ -138,18 +138,39 @@ def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, lat
         i = int(place)
         upto[b] = max(upto[b - 1], level + bridge[i] + (place - i) * (bridge[i + 1] - bridge[i]))
     upto[bins] = max(1.0, upto[bins - 1])
-    b = 0
-    for r in range(count):
-        u = (r + 0.5) / count
-        if count < FEW:
-            u, b = uniform(streams, DELAYS), 0
-        while b < bins - 1 and upto[b + 1] < u:
-            b += 1
-        gap = upto[b + 1] - upto[b]
-        part = min(max((u - upto[b]) / gap, 0.0), 1.0) if gap > 0.0 else 0.5
-        latencies[r] = composed.origin[c] + (b + part) * width
+    origin = composed.origin[c]
     if count < FEW:
+        for r in range(count):
+            u, b = uniform(streams, DELAYS), 0
+            while b < bins - 1 and upto[b + 1] < u:
+                b += 1
+            latencies[r] = origin + (b + part_of_bin(u, upto[b], upto[b + 1])) * width
         insert(latencies)
+        return
+    # Evenly spread levels, bin by bin: many requests share one.
+    r = 0
+    for b in range(bins):
+        end = count if b == bins - 1 else levels_up_to(upto[b + 1], count)
+        for i in range(r, end):
+            latencies[i] = origin + (b + part_of_bin((i + 0.5) / count, upto[b], upto[b + 1])) * width
+        r = max(r, end)
+
+
+@inlined
+def part_of_bin(u, low, high):
+    """How far a level is into the bin from level `low` to `high` [0-1]."""
+    return min(max((u - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+
+
+@inlined
+def levels_up_to(level, count):
+    """How many of the levels (r + 0.5) / count are not above a level."""
+    end = min(max(int(level * count + 0.5), 0), count)
+    while end > 0 and (end - 0.5) / count > level:
+        end -= 1
+    while end < count and (end + 0.5) / count <= level:
+        end += 1
+    return end
 
 
 @inlined
@@ -163,6 +184,19 @@ def insert(values):
         values[j] = value
 
 
+@inlined
+def within(values, limit):
+    """How many of sorted values are not above a limit."""
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] <= limit:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 @kernel
 def draw_requests(waves, streams, work, deadline_ms, sla_ms, begin, latencies, good, tally):
     """Sorted latencies of the requests that end without failure, and the count of all that end.
@@ -173,19 +207,18 @@ def draw_requests(waves, streams, work, deadline_ms, sla_ms, begin, latencies, g
         work: of the step.
         deadline_ms: (C,) a slower request fails.
         sla_ms: a slower one is slow.
-        begin: (C + 1,) ranges of the classes in `latencies`, one place for each that does not fail.
+        begin: (C + 1,) ranges of the classes in `latencies`: a place for each request that does not fail, or fewer.
         latencies: (begin[-1],) is overwritten, sorted within a class.
-        good: (C,) is overwritten: requests that meet their deadline, the first of their class.
+        good: (C,) is overwritten: how many of the class's latencies meet its deadline, the first ones.
         tally: counts requests.
     """
     for c in range(len(good)):
         values = latencies[begin[c] : begin[c + 1]]
         measured_latencies(work.composed, c, waves, work.inflation[c], streams, work.bridge, work.upto, values)
-        good[c] = slow = 0
-        for value in values:
-            good[c] += value <= deadline_ms[c]
-            slow += value > sla_ms
-        late = len(values) - good[c]
+        good[c] = within(values, deadline_ms[c])
+        stands_for = (work.every[c] - work.failed[c]) / max(len(values), 1)
+        late = np.int64(np.rint((len(values) - good[c]) * stands_for))
+        slow = np.int64(np.rint((len(values) - within(values, sla_ms)) * stands_for))
         tally.ended[c] += np.int64(work.every[c])
         tally.failed[c] += np.int64(work.failed[c]) + late
         tally.slow[c] += np.int64(work.failed[c]) + max(slow, late)

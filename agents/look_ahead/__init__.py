@@ -1,0 +1,1 @@
+"""An agent that tries plans in a model of the cluster before it acts (model-predictive control)."""

@@ -1,0 +1,25 @@
+"""Makes this folder's helpers importable, and starts pods for the tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from real_pods import RealPod, real_pod
+
+
+@pytest.fixture
+def pod() -> Iterator[RealPod]:
+    with real_pod() as pod:
+        yield pod
+
+
+@pytest.fixture
+def other_pod() -> Iterator[RealPod]:
+    with real_pod() as pod:
+        yield pod
