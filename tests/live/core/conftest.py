@@ -12,8 +12,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent))
 
 if TYPE_CHECKING:
+    from fake_clock import Clock
     from live_bed import Bed
-    from live_clock import Clock
 
     from imbres_gym.live.cluster import LiveCluster
 
@@ -29,7 +29,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 @pytest.fixture
 def clock() -> Clock:
-    from live_clock import Clock
+    from fake_clock import Clock
 
     return Clock()
 

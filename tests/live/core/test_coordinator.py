@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_telemetry import FakeJaeger, buckets
+from fake_traces import otlp
 from live_bed import NODES, Bed
-from test_live_traces import otlp
 
 from imbres_gym.live.cluster import LiveCluster
 from imbres_gym.live.coordinator import Coordinator

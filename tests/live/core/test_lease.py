@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clock import Clock
 from fake_kubernetes import FakeKubernetes
-from live_clock import Clock
 
 from imbres_gym.live.config import Election
 from imbres_gym.live.kube import connect

@@ -10,8 +10,8 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from fake_clock import Clock
 from live_bed import Bed
-from live_clock import Clock
 
 from imbres_gym.live.cluster import LiveCluster
 from imbres_gym.live.journal import Journal

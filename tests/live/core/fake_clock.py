@@ -1,10 +1,10 @@
-"""A clock that the tests turn."""
+"""Time that passes when somebody sleeps."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Time that passes when somebody sleeps."""
+    """A monotonic clock that starts at 0 [s]."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
