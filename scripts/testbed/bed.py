@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import yaml
-
 from scripts.testbed import (
+    agent_image,
     api,
     cgroups,
     control_plane,
     images,
     kubernetes,
+    manifests,
     network,
     nodes,
     observability,
@@ -31,13 +29,11 @@ from scripts.testbed.layout import (
     NODES,
     PROMETHEUS_PORT,
     REDIS_PORT,
-    ROOT,
     RUN,
     TRACES_PORT,
 )
-from scripts.testbed.steps import BedError, step, wait_until
+from scripts.testbed.steps import BedError, step
 
-MANIFESTS = ROOT / "configs/kubernetes"
 REMEMBERED = RUN / "before.json"
 SHARED_FOLDERS = tuple(
     Path(name)
@@ -98,7 +94,7 @@ def _up() -> None:
     with step("bring the bed up"):
         packages.install(packages.RUN)
         kubernetes.build()
-        archives = images.build()
+        archives = [*images.build(), agent_image.build()]
         _remember()
         network.start()
         control_plane.start()
@@ -107,7 +103,8 @@ def _up() -> None:
         network.reach_services()
         observability.start()
         nodes.wait_ready()
-        _define_resources()
+        manifests.define_resources()
+        manifests.start_agents()
 
 
 def _how_to_use() -> str:
@@ -118,9 +115,16 @@ def _how_to_use() -> str:
 
 
 def is_up() -> bool:
-    """Whether all programs run and all nodes are Ready."""
+    """Whether all programs run, all nodes are Ready, and so are their agents."""
     names = processes.names()
-    return bool(names) and all(map(processes.is_running, names)) and api.is_ready() and nodes.are_ready()
+    return bool(names) and all(map(processes.is_running, names)) and api.is_ready() and nodes.are_ready() and _agents()
+
+
+def _agents() -> bool:
+    try:
+        return manifests.agents_ready()
+    except OSError:
+        return False
 
 
 def _remember() -> None:
@@ -129,29 +133,6 @@ def _remember() -> None:
     settings = {str(file): file.read_text().strip() for file in SYSCTLS if file.exists()}
     pods = sorted(network.pod_namespaces())
     REMEMBERED.write_text(json.dumps({"absent": absent, "settings": settings, "pod_namespaces": pods}))
-
-
-def custom_resources() -> Iterator[api.Json]:
-    """Definitions of custom resources in the manifests that users apply, too."""
-    for file in sorted(MANIFESTS.glob("**/*.yaml")):
-        for document in yaml.safe_load_all(file.read_text()):
-            if isinstance(document, dict) and document.get("kind") == "CustomResourceDefinition":
-                yield document
-
-
-def _define_resources() -> None:
-    definitions = list(custom_resources())
-    with step(f"define {len(definitions)} custom resources of {MANIFESTS.relative_to(ROOT)}"):
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for definition in definitions:
-            api.create(path, definition)
-            name = definition["metadata"]["name"]
-            wait_until(functools.partial(_is_served, f"{path}/{name}"), f"{name} served", 20.0)
-
-
-def _is_served(path: str) -> bool:
-    conditions = api.get(path).get("status", {}).get("conditions") or ()
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def down() -> None:

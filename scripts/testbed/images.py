@@ -40,33 +40,34 @@ UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/linti
 ARCHIVE_TIME = "2020-01-01T00:00:00Z"
 
 
-def build() -> dict[str, Path]:
-    """Make what is not in the cache; returns the archive of each image."""
+def build() -> list[Path]:
+    """Make what is not in the cache; returns the archives."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     pause, service = FOLDER / "pause.tar", FOLDER / "service.tar"
     if not pause.exists():
         with step("build the pause image"):
-            _save(
+            save(
                 pause,
                 PAUSE,
-                [_layer(lambda tar: tar.add("/bin/busybox", "busybox"))],
+                [build_layer(lambda tar: tar.add("/bin/busybox", "busybox"))],
                 ["/busybox", "sleep", "2147483647"],
             )
     source = SERVICE_FILE.read_bytes()
     mark = FOLDER / f"service.{hashlib.sha256(source).hexdigest()[:16]}"
     if not (service.exists() and mark.exists()):
         with step("build the image of the synthetic microservice"):
-            top = _layer(lambda tar: _add_bytes(tar, "microservice.py", source))
+            top = build_layer(lambda tar: add_bytes(tar, "microservice.py", source))
             command = ["/usr/bin/python3.11", "-u", "/microservice.py"]
-            _save(service, SERVICE, [_python_layer(), top], command)
+            save(service, SERVICE, [python_layer(), top], command)
             for old in FOLDER.glob("service.*[0-9a-f]"):
                 if old != service:
                     old.unlink()
             mark.touch()
-    return {PAUSE: pause, SERVICE: service}
+    return [pause, service]
 
 
-def _python_layer() -> bytes:
+def python_layer() -> bytes:
+    """Debian's Python and what it loads; kept in the cache."""
     kept = FOLDER / "python.layer"
     if not kept.exists():
         packages, root = FOLDER / "packages", FOLDER / "root"
@@ -80,13 +81,14 @@ def _python_layer() -> bytes:
             raise BedError(f"{root}: the packages hold no /usr/bin/python3.11")
         for name in UNUSED:
             shutil.rmtree(root / name, ignore_errors=True)
-        kept.write_bytes(_layer(lambda tar: _add_folder(tar, root)))
+        kept.write_bytes(build_layer(lambda tar: _add_folder(tar, root)))
         shutil.rmtree(packages)
         shutil.rmtree(root)
     return kept.read_bytes()
 
 
-def _layer(fill: Callable[[tarfile.TarFile], object]) -> bytes:
+def build_layer(fill: Callable[[tarfile.TarFile], object]) -> bytes:
+    """A layer of an image, uncompressed."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         fill(tar)
@@ -98,7 +100,7 @@ def _add_folder(tar: tarfile.TarFile, folder: Path) -> None:
         tar.add(path, path.name)
 
 
-def _save(file: Path, name: str, layers: list[bytes], command: list[str]) -> None:
+def save(file: Path, name: str, layers: list[bytes], command: list[str]) -> None:
     """Write an archive as `docker save` does: layers, a configuration, and a manifest that names them."""
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     config = json.dumps(
@@ -117,10 +119,11 @@ def _save(file: Path, name: str, layers: list[bytes], command: list[str]) -> Non
         for entry, content in zip(
             [config_name, *layer_names, "manifest.json"], [config, *layers, manifest], strict=True
         ):
-            _add_bytes(tar, entry, content)
+            add_bytes(tar, entry, content)
 
 
-def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def add_bytes(tar: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    """Add a file to an archive."""
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o644
+    entry.size, entry.mode = len(content), mode
     tar.addfile(entry, io.BytesIO(content))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -20,7 +20,7 @@ START_S = 120.0
 PROGRAMS = ("containerd", "kubelet", "kube-proxy")
 
 
-def start(node: Node, images: Mapping[str, Path]) -> None:
+def start(node: Node, images: Sequence[Path]) -> None:
     """Make a node and start its programs; the kubelet registers it by itself."""
     with step(f"{node.name}: network, cgroup and containerd, with {len(images)} images"):
         for folder in ("cni", "kubelet"):
@@ -30,7 +30,7 @@ def start(node: Node, images: Mapping[str, Path]) -> None:
         _write_cni(node)
         (node.folder / "containerd.toml").write_text(_containerd_config(node))
         start_containerd(node)
-        for archive in images.values():
+        for archive in images:
             ctr(node, "images", "import", str(archive))
     with step(f"{node.name}: kubelet and kube-proxy"):
         _start_kubelet(node)

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from imbres_gym.live.connection_plan import PlanStatus, PodRules
+from imbres_gym.live.connection_plan import PlanStatus
 from imbres_gym.live.node.api import ApiUnavailable, NodeApi
-from imbres_gym.live.node.book import Demand, PlanBook
+from imbres_gym.live.node.book import Demand, PlanBook, WantedPod
 from imbres_gym.live.node.drain import Drain
 from imbres_gym.live.node.enforcer import Enforcer, NotInForce
 from imbres_gym.live.node.metrics import Metrics
 from imbres_gym.live.node.plans import Key, StoredPlan
 from imbres_gym.live.node.pods import PodDirectory
 from imbres_gym.live.node.reports import Reports
-from imbres_gym.live.node.rules import Rules, rules_of
+from imbres_gym.live.node.rules import Rules
 
 TICK_S = 1.0
 """Longest time between two steps: how late an expiry is seen [s]."""
@@ -199,21 +199,20 @@ class Agent:
             if problem:
                 problems.append(f"pod {pod.name}: {problem}")
 
-    def _claim(self, key: Key, pod: PodRules, step: _Step) -> str | None:
+    def _claim(self, key: Key, pod: WantedPod, step: _Step) -> str | None:
         """Take over the rules of one pod; why not, if not."""
         known = self._pods.find(pod.uid)
         if known is None:
             return self._pods.failure or "no pod of this uid is on this node"
         if (known.namespace, known.name) != (key[0], pod.name):
             return "the uid is that of another pod"
-        if known.host_network:
-            return "it shares the node's network (hostNetwork), which is left alone"
+        if known.hands_off:
+            return known.hands_off
         if pod.uid in step.rules:
             return f"plan {step.owner[pod.uid][0][1]} rules it already"
-        try:
-            step.rules[pod.uid] = rules_of(pod)
-        except ValueError as error:
-            return str(error)
+        if pod.problem:
+            return pod.problem
+        step.rules[pod.uid] = pod.rules
         step.owner[pod.uid] = (key, pod.name)
         return None
 

@@ -184,8 +184,8 @@ def test_every_node_is_scraped_three_times_over_and_says_its_name() -> None:
 
 
 def test_an_image_is_an_archive_whose_digests_are_true(tmp_path: Path) -> None:
-    layer = images._layer(lambda tar: images._add_bytes(tar, "hello", b"world"))
-    images._save(tmp_path / "image.tar", "localhost/x:1", [layer], ["/hello"])
+    layer = images.build_layer(lambda tar: images.add_bytes(tar, "hello", b"world"))
+    images.save(tmp_path / "image.tar", "localhost/x:1", [layer], ["/hello"])
     with tarfile.open(tmp_path / "image.tar") as archive:
         (manifest,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
         config = json.load(archive.extractfile(manifest["Config"]))  # type: ignore[arg-type]

@@ -216,9 +216,9 @@ def test_as_long_as_the_kill_switch_was_never_readable_nothing_is_touched(node: 
     ("pod", "message"),
     [
         (None, "no pod of this uid is on this node"),
-        (Pod("bank", "pod-a", False), "the uid is that of another pod"),
-        (Pod("shop", "pod-z", False), "the uid is that of another pod"),
-        (Pod("shop", "pod-a", True), "shares the node's network"),
+        (Pod("bank", "pod-a"), "the uid is that of another pod"),
+        (Pod("shop", "pod-z"), "the uid is that of another pod"),
+        (Pod("shop", "pod-a", "it is not to be touched"), "it is not to be touched"),
     ],
 )
 def test_only_pods_of_the_plans_namespace_on_this_node_are_ruled(node: Node, pod: Pod | None, message: str) -> None:
@@ -232,12 +232,22 @@ def test_only_pods_of_the_plans_namespace_on_this_node_are_ruled(node: Node, pod
     assert message in (node.api.last().error or "")
 
 
+def test_a_pod_with_addresses_that_cannot_be_planned_is_named(node: Node) -> None:
+    content = spec("a", "b")
+    service = dict(content["pods"][0]["services"][0], clusterIp="fd00::7")
+    content["pods"][0]["services"] = [service]
+    node.plans.set(stored(content=content))
+    node.agent.step()
+    assert node.pods.in_force() == {"b": WEIGHTS}
+    assert node.api.last().error == "pod pod-a: fd00::7 is not an IPv4 address; only those can be planned"
+
+
 def test_a_pod_that_came_later_is_looked_up_but_not_all_the_time(node: Node) -> None:
     node.plans.set(stored(content=spec("a", "c")))
     for _ in range(20):
         node.later(0.1)
     assert node.api.requests.count("pods") <= 2
-    node.api.known["c"] = Pod("shop", "pod-c", False)
+    node.api.known["c"] = Pod("shop", "pod-c")
     node.pods.rules["c"] = NOTHING
     node.later(CHECK_S)
     assert node.pods.in_force() == {"a": WEIGHTS, "c": WEIGHTS}
