@@ -140,6 +140,7 @@ class LiveCluster:
         Raises:
             LeadershipLost: another controller acts now.
         """
+        self._must_be_started()
         if self._elector.lost:
             raise LeadershipLost(f"{self._elector.holder or 'another controller'} leads {self._info_name()} now")
         reasons = self.reasons
@@ -152,7 +153,8 @@ class LiveCluster:
             outcome = self._actions.act(self._state, self._containers, step, wanted)
         if not self._dry_run and outcome.plans is not None:
             self._keeper.accept(step)
-        self._guard.record(bool(outcome.errors) or any(reason.startswith("api:") for reason in reasons))
+        failed = outcome.failed(self._config.safety.min_coverage)
+        self._guard.record(failed or any(reason.startswith("api:") for reason in reasons))
         self._reporter.decided(self._time_s, reasons, _left_out(plan), step, outcome)
         self._metrics.interval_s.observe(max(0.0, self._clock() - self._looked_s))
 
@@ -166,6 +168,7 @@ class LiveCluster:
         """
         if seconds <= 0.0:
             raise ValueError(f"cannot advance by {seconds} s")
+        self._must_be_started()
         self._next_s += seconds
         if (wait_s := self._next_s - self._clock()) > 0.0:
             self._sleep(wait_s)
@@ -278,6 +281,10 @@ class LiveCluster:
     def _replicas(self, plan: Plan) -> dict[str, int]:
         assert plan.replicas is not None
         return dict(zip(self._info.microservices, np.asarray(plan.replicas, np.int64).tolist(), strict=True))
+
+    def _must_be_started(self) -> None:
+        if not self._started:
+            raise RuntimeError("the cluster has no episode yet; call reset first")
 
     def _leads(self) -> bool:
         return self._elector.leads

@@ -39,13 +39,17 @@ class Applied:
         written: plans created or changed.
         renewed: plans that were right already.
         deleted: plans of nodes that need none.
+        nodes: nodes that have a plan.
         pending: nodes whose agent has not yet reported on the plan as it was before this round.
-        errors: what failed, and what node agents report; a node's name first.
+        complaints: node -> error that its agent reports.
+        errors: what could not be written; a node's name first.
     """
 
     written: int = 0
     renewed: int = 0
     deleted: int = 0
+    nodes: int = 0
+    complaints: dict[str, str] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -80,7 +84,7 @@ class ConnectionController:
 
         self._rounds += 1
         renewed = {RENEWED: f"{token}/{self._rounds}"}
-        applied = Applied()
+        applied = Applied(nodes=len(specs))
         found = self.objects()
         for node, spec in specs.items():
             name = plan_name(self._config.application.name, node)
@@ -181,7 +185,7 @@ class ConnectionController:
 def _read_status(node: str, existing: Any, applied: Applied) -> None:
     status = existing.get("status") or {}
     if status.get("error"):
-        applied.errors.append(f"{node}: node agent: {status['error']}")
+        applied.complaints[node] = str(status["error"])
     if status.get("observedGeneration") != existing.metadata.generation:
         applied.pending.append(node)
 

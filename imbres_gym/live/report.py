@@ -17,6 +17,8 @@ from imbres_gym.live.observer import ClusterState
 from imbres_gym.live.scaling import Scaling
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
+_PLAN_COUNTS = ("nodes", "written", "renewed", "deleted", "pending")
+
 
 class Reporter:
     """Writes the journal and keeps the metrics of one run.
@@ -104,6 +106,8 @@ class Reporter:
             metrics.holds.labels(reason.split(":")[0]).inc()
         if outcome.errors:
             metrics.errors.labels("kubernetes").inc(len(outcome.errors))
+        if outcome.agents:
+            metrics.errors.labels("node-agent").inc(len(outcome.agents))
         if outcome.plans is not None:
             for action in ("written", "renewed", "deleted"):
                 metrics.plans.labels(action).inc(getattr(outcome.plans, action))
@@ -121,7 +125,8 @@ class Reporter:
             replicas=[_scaling(scaling) for scaling in outcome.scalings],
             proportions=self._shares(step.proportions),
             bounded={self._pair(pair): rounded(share) for pair, share in step.bounded.items()},
-            plans=None if outcome.plans is None else {**vars(outcome.plans)},
+            plans=None if outcome.plans is None else {name: vars(outcome.plans)[name] for name in _PLAN_COUNTS},
+            node_agents=outcome.agents,
             errors=outcome.errors,
         )
 

@@ -182,13 +182,13 @@ def _matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
 
 def _budgets(client: Client, namespace: str) -> list[_Budget]:
     """PodDisruptionBudgets, from policy/v1 or, before Kubernetes 1.21, policy/v1beta1."""
-    from lightkube import ApiError
+    import httpx2
     from lightkube.generic_resource import create_namespaced_resource
     from lightkube.resources.policy_v1 import PodDisruptionBudget
 
     try:
         return [_budget(item.to_dict()) for item in client.list(PodDisruptionBudget, namespace=namespace)]
-    except ApiError as error:
+    except httpx2.HTTPStatusError as error:  # a group that a server does not have is a bare 404, no ApiError
         if error.response.status_code != 404:
             raise
     older = create_namespaced_resource("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")

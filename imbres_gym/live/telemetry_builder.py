@@ -73,6 +73,7 @@ class TelemetryBuilder:
             time_s=time_s,
             interval_s=interval_s,
             **self._loads(measurement, containers),
+            container_age_s=np.minimum(containers.age_s, time_s),
             own_latency_ms=self._latency[0].copy(),
             own_p95_ms=self._latency[1].copy(),
             samples=samples,
@@ -113,7 +114,6 @@ class TelemetryBuilder:
             "container_cpu": np.minimum(
                 cores / self._info.cores[containers.microservice], most[containers.microservice]
             ),
-            "container_age_s": containers.age_s,
             "load_rps": load,
             "cpu_utilisation": np.minimum(use, most[:, None]),
         }

@@ -228,7 +228,7 @@ def test_the_api_server_may_go_away_and_come_back(bed: Bed, make_live: Make) -> 
     assert bed.replicas("cart") == 4
 
 
-def test_what_a_node_agent_reports_counts_as_a_failure(bed: Bed, make_live: Make) -> None:
+def test_what_a_node_agent_reports_is_said(bed: Bed, make_live: Make) -> None:
     log = Log()
     cluster = make_live(journal=log.journal)
     cluster.reset(0)
@@ -239,7 +239,19 @@ def test_what_a_node_agent_reports_counts_as_a_failure(bed: Bed, make_live: Make
     }
     cluster.advance(5.0)
     cluster.apply(Plan(proportions=HALF))
-    assert log.decisions()[-1]["errors"] == ["node-b: node agent: iptables-restore: no such chain"]
+    assert log.decisions()[-1]["node_agents"] == {"node-b": "iptables-restore: no such chain"}
+
+
+@pytest.mark.parametrize(("ill", "frozen"), [(1, False), (2, True)])
+def test_too_many_ill_node_agents_freeze_it(bed: Bed, make_live: Make, ill: int, frozen: bool) -> None:
+    cluster = make_live({"safety": {"freeze_after": 2, "min_coverage": 0.5}})
+    cluster.reset(0)
+    for _ in range(3):
+        cluster.apply(Plan(proportions=HALF))
+        for name in sorted(bed.plans())[:ill]:
+            bed.plans()[name]["status"] = {"observedGeneration": 1, "error": "no iptables"}
+        cluster.advance(5.0)
+    assert (cluster.reasons == ("frozen",)) == frozen
 
 
 def test_a_node_agent_that_stays_silent_is_noticed(bed: Bed, make_live: Make) -> None:
@@ -252,7 +264,7 @@ def test_a_node_agent_that_stays_silent_is_noticed(bed: Bed, make_live: Make) ->
             if name != "shop.node-c":
                 plan["status"] = {"observedGeneration": plan["metadata"]["generation"]}
         cluster.advance(5.0)
-    assert log.decisions()[-1]["errors"] == ["node-c: its node agent has not applied a plan for 10 s"]
+    assert log.decisions()[-1]["node_agents"] == {"node-c": "has not applied a plan for 10 s"}
 
 
 def test_an_autoscaler_keeps_its_deployment(bed: Bed, make_live: Make) -> None:
