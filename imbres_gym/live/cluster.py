@@ -169,11 +169,8 @@ class LiveCluster:
         if seconds <= 0.0:
             raise ValueError(f"cannot advance by {seconds} s")
         self._must_be_started()
-        self._next_s += seconds
-        if (wait_s := self._next_s - self._clock()) > 0.0:
-            self._sleep(wait_s)
-        else:
-            self._next_s = self._clock()
+        self._next_s = max(self._next_s + seconds, self._clock())
+        self._wait()
         self._looked_s = self._clock()
         self._time_s += seconds
         api_reasons = self._look()
@@ -182,6 +179,28 @@ class LiveCluster:
         telemetry = self._telemetry(measurement, seconds)
         self._reporter.measured(telemetry, measurement, self._state, self._leads(), self._guard.frozen)
         return telemetry
+
+    def _wait(self) -> None:
+        """Sleep to the end of the interval; what the plan sends to containers that go meanwhile is spread."""
+        while (left_s := self._next_s - self._clock()) > 0.0:
+            self._sleep(min(left_s, self._config.safety.upkeep_s))
+            if self._next_s - self._clock() > 0.0:
+                self._uphold()
+
+    def _uphold(self) -> None:
+        import httpx2
+
+        if self._dry_run or self._state.kill_switch or not self._elector.leads:
+            return
+        try:
+            ready = self._observer.ready()
+        except httpx2.HTTPError:
+            return  # the next interval says so
+        gone = [pod.name for pod in self._state.pods if pod.ready and pod.uid not in ready]
+        if not gone or self._look() or self._state.kill_switch:
+            return
+        step = self._keeper.hold(self._containers.table())
+        self._reporter.upheld(gone, self._actions.act(self._state, self._containers, step, {}))
 
     def snapshot(self) -> object:
         """Refused: the state of a live cluster cannot be saved.

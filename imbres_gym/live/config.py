@@ -127,6 +127,8 @@ class Safety(StrictModel):
     """Control intervals in a row in which acting failed until the controller freezes."""
     thaw_after: int = Field(default=3, ge=1)
     """Healthy control intervals in a row until a frozen controller decides again."""
+    upkeep_s: Positive = 1.0
+    """Between two control intervals, time between looks for containers that are gone: they get no calls any more."""
     plan_expires_s: Positive = 30.0
     """Node agents take the rules out if the controller gives no sign of life for so long [s]."""
 

@@ -35,9 +35,12 @@ class Log:
         self._text = StringIO()
         self.journal = Journal([self._text])
 
-    def decisions(self) -> list[dict[str, Any]]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
         events = [json.loads(line) for line in self._text.getvalue().splitlines()]
-        return [event for event in events if event["event"] == "decision"]
+        return [event for event in events if event["event"] == kind]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        return self.events("decision")
 
 
 def weights(bed: Bed) -> dict[str, list[float]]:
@@ -46,6 +49,12 @@ def weights(bed: Bed) -> dict[str, list[float]]:
         plan["spec"]["node"]: [target["weight"] for target in plan["spec"]["pods"][0]["services"][0]["targets"]]
         for plan in bed.plans().values()
     }
+
+
+def targets(bed: Bed) -> set[str]:
+    """Addresses that any rule sends to."""
+    pods = [pod for plan in bed.plans().values() for pod in plan["spec"]["pods"]]
+    return {target["ip"] for pod in pods for service in pod["services"] for target in service["targets"]}
 
 
 @pytest.mark.parametrize(
@@ -146,8 +155,28 @@ def test_held_plans_are_still_renewed_and_follow_the_pods(bed: Bed, make_live: M
     cluster.apply(Plan())
     for name, plan in bed.plans().items():
         assert plan["metadata"]["annotations"][RENEWED] != renewed[name]
-        targets = [t["ip"] for p in plan["spec"]["pods"] for s in p["services"] for t in s["targets"]]
-        assert gone["status"]["podIP"] not in targets
+    assert targets(bed) and gone["status"]["podIP"] not in targets(bed)
+
+
+def test_a_container_that_goes_between_two_intervals_gets_no_calls(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    cluster = make_live(journal=log.journal)
+    cluster.reset(0)
+    cluster.apply(Plan(proportions=HALF))
+    gone = bed.pods("cart")[0]
+    sleep, seen = cluster._sleep, []
+
+    def evict_then_sleep(seconds: float) -> None:
+        if not seen:
+            gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        seen.append(seconds)
+        sleep(seconds)
+        assert len(seen) < 2 or gone["status"]["podIP"] not in targets(bed)
+
+    cluster._sleep = evict_then_sleep
+    cluster.advance(5.0)
+    assert seen == [1.0] * 5
+    assert [event["gone"] for event in log.events("upkeep")] == [[gone["metadata"]["name"]]]
 
 
 def test_a_plan_that_is_right_is_not_written_again(bed: Bed, make_live: Make) -> None:
