@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -55,6 +56,13 @@ def targets(bed: Bed) -> set[str]:
     """Addresses that any rule sends to."""
     pods = [pod for plan in bed.plans().values() for pod in plan["spec"]["pods"]]
     return {target["ip"] for pod in pods for service in pod["services"] for target in service["targets"]}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +363,41 @@ def test_two_controllers_never_act_at_once(bed: Bed, make_live: Make) -> None:
     first.close()
     assert [path for _, path in bed.kubernetes.writes if "leases" not in path] == []
     assert bed.kubernetes.get("leases", "imbres-gym.shop", NAMESPACE)["spec"]["holderIdentity"] == "somebody-else"
+
+
+def test_a_leader_that_cannot_renew_holds_until_it_can(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    election = {"duration_s": 30.0, "deadline_s": 0.3, "retry_s": 0.02}
+    cluster = make_live({"election": election}, journal=log.journal)
+    cluster.reset(0)
+    bed.kubernetes.fail = lambda method, path: 503 if "leases" in path else None
+    wait_until(lambda: any(reason.startswith("not-leader") for reason in cluster.reasons))
+    bed.kubernetes.writes.clear()
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert log.decisions()[-1]["outcome"] == "held"
+    assert bed.kubernetes.writes == []
+    bed.kubernetes.fail = lambda method, path: None
+    wait_until(lambda: cluster.reasons == ())
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert bed.replicas("cart") == 4
+
+
+def test_a_second_controller_waits_and_then_goes_on(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    election = {"election": {"duration_s": 5.0, "deadline_s": 2.0, "retry_s": 0.02}}
+    first, second = make_live(election), make_live(election, journal=log.journal)
+    first.reset(0)
+    waiting = threading.Thread(target=second.reset, args=(0,))
+    waiting.start()
+    wait_until(lambda: bool(log.events("standby")))
+    first.apply(Plan(proportions=HALF, replicas=MORE))
+    assert second._elector.holder == first._elector._identity
+    assert not second._elector.leads
+    first.close()
+    waiting.join(timeout=10.0)
+    assert second._elector.leads
+    second.apply(Plan(replicas=MORE))
+    assert bed.replicas("cart") == 4
 
 
 def test_a_restart_finds_what_was_left(bed: Bed, make_live: Make) -> None:
