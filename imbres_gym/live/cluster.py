@@ -84,7 +84,7 @@ class LiveCluster:
         lease = f"imbres-gym.{config.application.name}"
         self._elector = Elector(client, config.namespace, lease, identity, config.election)
         self._coordinator = Coordinator(config, self._state.nodes)
-        self._actions = Actions(client, config, self._info, identity, dry_run)
+        self._actions = Actions(client, config, self._info, identity, lambda: self._elector.leads, dry_run)
         self._reporter = Reporter(self._info, self._journal, self._metrics, dry_run)
         self._started = False
         self._closed = False
@@ -142,7 +142,8 @@ class LiveCluster:
         """
         self._must_be_started()
         if self._elector.lost:
-            raise LeadershipLost(f"{self._elector.holder or 'another controller'} leads {self._info_name()} now")
+            what = f"{self._config.application.name!r} in namespace {self._config.namespace!r}"
+            raise LeadershipLost(f"{self._elector.holder or 'another controller'} leads {what} now")
         reasons = self.reasons
         table = self._containers.table()
         step = self._keeper.hold(table) if reasons else self._keeper.propose(plan, table)
@@ -177,7 +178,7 @@ class LiveCluster:
         measurement = self._coordinator.measure([pod.name for pod in self._state.pods])
         self._telemetry_reasons = api_reasons + self._health.judge(measurement, self._state.pods)
         telemetry = self._telemetry(measurement, seconds)
-        self._reporter.measured(telemetry, measurement, self._state, self._leads(), self._guard.frozen)
+        self._reporter.measured(telemetry, measurement, self._state, self._elector.leads, self._guard.frozen)
         return telemetry
 
     def _wait(self) -> None:
@@ -304,12 +305,6 @@ class LiveCluster:
     def _must_be_started(self) -> None:
         if not self._started:
             raise RuntimeError("the cluster has no episode yet; call reset first")
-
-    def _leads(self) -> bool:
-        return self._elector.leads
-
-    def _info_name(self) -> str:
-        return f"{self._config.application.name!r} in namespace {self._config.namespace!r}"
 
 
 def _left_out(plan: Plan) -> list[str]:

@@ -382,6 +382,23 @@ def test_a_leader_that_cannot_renew_holds_until_it_can(bed: Bed, make_live: Make
     assert bed.replicas("cart") == 4
 
 
+def test_a_slow_api_server_carries_no_write_over_the_end_of_the_lease(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    cluster = make_live({"election": {"duration_s": 30.0, "deadline_s": 0.3, "retry_s": 0.02}}, journal=log.journal)
+    cluster.reset(0)
+
+    def stuck(method: str, path: str) -> int | None:
+        if method == "POST" and "connectionplans" in path and not bed.plans():
+            wait_until(lambda: not cluster._elector.leads)
+        return 503 if "leases" in path else None
+
+    bed.kubernetes.fail = stuck
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert len(bed.plans()) == 1  # the one that was on its way
+    assert bed.replicas("cart") == 3
+    assert any("lease could not be renewed" in error for error in log.decisions()[-1]["errors"])
+
+
 def test_a_second_controller_waits_and_then_goes_on(bed: Bed, make_live: Make) -> None:
     log = Log()
     election = {"election": {"duration_s": 5.0, "deadline_s": 2.0, "retry_s": 0.02}}
