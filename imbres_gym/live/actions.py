@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,16 +59,25 @@ class Actions:
         config: what may be done.
         info: fixed facts of the episode.
         token: of this controller, see `ConnectionController.apply`.
+        may_write: asked before every single write: a slow API server must not carry one over the end of the lease.
         dry_run: decide, but write nothing.
     """
 
-    def __init__(self, client: Client, config: LiveConfig, info: ClusterInfo, token: str, dry_run: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        config: LiveConfig,
+        info: ClusterInfo,
+        token: str,
+        may_write: Callable[[], bool],
+        dry_run: bool,
+    ) -> None:
         self._config = config
         self._info = info
         self._token = token
         self._dry_run = dry_run
-        self._connections = ConnectionController(client, config)
-        self._deployments = DeploymentController(client, config, dry_run)
+        self._connections = ConnectionController(client, config, may_write)
+        self._deployments = DeploymentController(client, config, may_write, dry_run)
         self._unheard: dict[str, int] = {}
 
     def act(self, state: ClusterState, containers: Containers, step: Step, wanted: Mapping[str, int]) -> Outcome:
