@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import shutil
 
 from scripts.testbed import cgroups, processes
@@ -11,6 +11,10 @@ from scripts.testbed.nodes import quota_cores
 from scripts.testbed.steps import BedError
 
 GROUP = "noise"
+THREADS = 4 * (os.cpu_count() or 1)
+"""Of the job: enough to take every CPU at once, as parallel batch jobs do (estimate)."""
+SHARES_OF_A_THREAD = 1024
+"""Weight of a thread against the pods' group, as if it ran beside the pods without a group: the kernel's default."""
 
 
 def start(node: Node, cores: float) -> None:
@@ -30,13 +34,14 @@ def start(node: Node, cores: float) -> None:
     name = f"{node.name}/{GROUP}"
     folder.mkdir(exist_ok=True)
     cgroups.set_quota(folder, cores)
+    (folder / "cpu.shares").write_text(str(SHARES_OF_A_THREAD * THREADS))
     if processes.is_running(name):
         return
     account = CGROUPS / "cpuacct" / node.cgroup / GROUP
     account.mkdir(exist_ok=True)
     # The shell enters the groups and becomes stress-ng: no moment of it runs outside.
     enter = f"echo $$ > {folder}/cgroup.procs && echo $$ > {account}/cgroup.procs"
-    job = f"exec stress-ng --quiet --cpu {math.ceil(cores)} --cpu-method matrixprod"
+    job = f"exec stress-ng --quiet --cpu {THREADS} --cpu-method matrixprod"
     processes.start(name, [shutil.which("sh") or "/bin/sh", "-c", f"{enter} && {job}"])
 
 
