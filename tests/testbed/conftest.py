@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from live_cluster import APPLICATION, Bed
+from controller import Controller
+from live_cluster import APPLICATION, NAMESPACE, Bed
 
 from scripts.testbed import bed as machine
+from scripts.testbed import manifests
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +24,34 @@ def bed() -> Iterator[Bed]:
     machine.up()
     found = Bed()
     yield found
+    found.delete(APPLICATION)
     found.client.close()
     if not was_up:
         machine.down()
 
 
 @pytest.fixture(scope="module")
-def deployed(bed: Bed) -> Iterator[Bed]:
-    """The bed's application, three replicas of each microservice."""
+def deployed(bed: Bed) -> Bed:
+    """The bed's application, three replicas of each microservice; the same pods for all modules, if they are well."""
     bed.deploy(3)
-    yield bed
-    bed.delete(APPLICATION)
+    return bed
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the controller's service account, with the rights that the manifests give it."""
+    return manifests.controller_kubeconfig(tmp_path_factory.mktemp("rights") / "kubeconfig", NAMESPACE)
+
+
+@pytest.fixture
+def new_controller(kubeconfig: Path, tmp_path: Path) -> Iterator[Callable[..., Controller]]:
+    """Makes controllers, and ends them with the test."""
+    made: list[Controller] = []
+
+    def make(**options: Any) -> Controller:
+        made.append(Controller(tmp_path / f"controller{len(made)}", kubeconfig, **options))
+        return made[-1]
+
+    yield make
+    for controller in made:
+        controller.end()

@@ -105,3 +105,14 @@ def percentile(requests: list[Request], of: float) -> float:
     """Percentile of the latencies [ms] of the requests that succeeded."""
     ordered = sorted(request.latency_ms for request in requests if request.ok)
     return ordered[min(int(len(ordered) * of / 100.0), len(ordered) - 1)]
+
+
+def served_by_pod(bed: Bed, microservice: str) -> dict[str, float]:
+    """Requests that each pod has answered, by its address, as the pods themselves say."""
+    counts = {}
+    for pod in bed.pods(microservice):
+        with urllib.request.urlopen(f"http://{pod.status.podIP}:8080/metrics", timeout=5.0) as reply:
+            text = reply.read().decode()
+        lines = [line for line in text.splitlines() if line.startswith("imbres_requests_total{")]
+        counts[pod.status.podIP] = sum(float(line.rpartition(" ")[2]) for line in lines)
+    return counts

@@ -6,9 +6,10 @@ import pytest
 from node_fakes import FakeApi, FakePlans, FakePods, spec, stored
 
 from imbres_gym.live.node.agent import Agent
-from imbres_gym.live.node.api import Pod
+from imbres_gym.live.node.api import ApiUnavailable, Pod
 from imbres_gym.live.node.enforcer import Enforcer
 from imbres_gym.live.node.metrics import Metrics
+from imbres_gym.live.node.plans import StoredPlan
 from imbres_gym.live.node.rules import NOTHING, Found
 
 WEIGHTS = [750_000, 250_000]
@@ -210,6 +211,21 @@ def test_as_long_as_the_kill_switch_was_never_readable_nothing_is_touched(node: 
         node.later(CHECK_S)
     assert node.pods.in_force() == {"a": WEIGHTS}
     assert len(node.pods.written) == 1
+
+
+def test_a_silent_api_server_does_not_stop_the_loop(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [StoredPlan(f"ns-{k}", f"x{k}.node-1", f"u{k}", 1, "1", spec()) for k in range(40)]
+
+    def no_answer(namespace: str) -> bool:
+        node.now_s += 10.0
+        raise ApiUnavailable(f"{namespace}: timeout")
+
+    monkeypatch.setattr(node.api, "stopped", no_answer)
+    node.plans.set(*plans)
+    started_s = node.now_s
+    node.agent.step()
+    assert node.now_s - started_s <= 30.0
+    assert node.agent.healthy()
 
 
 @pytest.mark.parametrize(
