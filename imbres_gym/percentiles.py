@@ -47,8 +47,8 @@ def on_one_scale(parts: Sequence[Floats], ended: Sequence[int], failed: Sequence
 def _thinned(part: Floats, size: float) -> Floats:
     """Values at evenly spaced ranks of a sorted part."""
     keep = min(round(size), part.size)
-    if keep == part.size:
-        return part
+    if keep in (0, part.size):
+        return part[:keep]
     return np.sort(part)[((np.arange(keep) + 0.5) * (part.size / keep)).astype(np.int64)]
 
 

@@ -78,5 +78,7 @@ def test_parts_of_which_one_is_a_sample_count_by_their_requests() -> None:
     parts, beside = on_one_scale([fast, slow], [900, 120], [0, 20])
     assert [part.size for part in parts] == [100, 11] and beside == 2
     assert tail_latencies(parts, beside, (50.0, 95.0)) == [1.0, 9.0]
+    parts, _ = on_one_scale([fast, slow[:1]], [900, 1], [0, 0])
+    assert [part.size for part in parts] == [100, 0], "one request among hundreds that stand for nine each"
     untouched, beside = on_one_scale([fast, slow], [100, 120], [0, 20])
     assert untouched[0] is fast and untouched[1] is slow and beside == 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,25 @@ class Outcome:
     Attributes:
         plans: what was done about the connection plans; None if nothing could be, or may be.
         scalings: what was done about replicas.
-        errors: what failed, one line each.
+        errors: what this controller could not do, one line each.
+        agents: node -> what is wrong with its agent.
     """
 
     plans: Applied | None = None
     scalings: list[Scaling] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    agents: dict[str, str] = field(default_factory=dict)
+
+    def failed(self, min_coverage: float) -> bool:
+        """Whether acting failed: a write did, or too many nodes do not have their plan in force.
+
+        A single node agent that is ill concerns its node only, and is no reason to give up the others.
+
+        Args:
+            min_coverage: share of the nodes with a plan whose agents must be well [0-1].
+        """
+        nodes = self.plans.nodes if self.plans is not None else 0
+        return bool(self.errors) or nodes - len(self.agents) < min_coverage * nodes
 
 
 class Actions:
@@ -46,16 +59,25 @@ class Actions:
         config: what may be done.
         info: fixed facts of the episode.
         token: of this controller, see `ConnectionController.apply`.
+        may_write: asked before every single write: a slow API server must not carry one over the end of the lease.
         dry_run: decide, but write nothing.
     """
 
-    def __init__(self, client: Client, config: LiveConfig, info: ClusterInfo, token: str, dry_run: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        config: LiveConfig,
+        info: ClusterInfo,
+        token: str,
+        may_write: Callable[[], bool],
+        dry_run: bool,
+    ) -> None:
         self._config = config
         self._info = info
         self._token = token
         self._dry_run = dry_run
-        self._connections = ConnectionController(client, config)
-        self._deployments = DeploymentController(client, config, dry_run)
+        self._connections = ConnectionController(client, config, may_write)
+        self._deployments = DeploymentController(client, config, may_write, dry_run)
         self._unheard: dict[str, int] = {}
 
     def act(self, state: ClusterState, containers: Containers, step: Step, wanted: Mapping[str, int]) -> Outcome:
@@ -69,7 +91,8 @@ class Actions:
         else:
             try:
                 outcome.plans = self._connections.apply(specs, self._token)
-                outcome.errors += outcome.plans.errors + self._silent_agents(outcome.plans)
+                outcome.errors += outcome.plans.errors
+                outcome.agents = self._silent_agents(outcome.plans) | outcome.plans.complaints
             except httpx2.HTTPError as error:
                 outcome.errors.append(f"connection plans: {str(error) or type(error).__name__}")
         try:
@@ -104,12 +127,12 @@ class Actions:
             return ConnectionPlan()
         return _read_plan(specs, state, containers, self._info)
 
-    def _silent_agents(self, plans: Applied) -> list[str]:
+    def _silent_agents(self, plans: Applied) -> dict[str, str]:
         """Nodes whose agent has not reported for as long as a plan lives: its rules are out, or there is no agent."""
         self._unheard = {node: self._unheard.get(node, 0) + 1 for node in plans.pending}
         limit_s, interval_s = self._config.safety.plan_expires_s, self._config.control_interval_s
         silent = [node for node, rounds in self._unheard.items() if rounds * interval_s > limit_s]
-        return [f"{node}: its node agent has not applied a plan for {limit_s:g} s" for node in silent]
+        return {node: f"has not applied a plan for {limit_s:g} s" for node in silent}
 
 
 def _read_plan(specs: list[PlanSpec], state: ClusterState, containers: Containers, info: ClusterInfo) -> ConnectionPlan:

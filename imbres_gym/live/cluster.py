@@ -84,7 +84,7 @@ class LiveCluster:
         lease = f"imbres-gym.{config.application.name}"
         self._elector = Elector(client, config.namespace, lease, identity, config.election)
         self._coordinator = Coordinator(config, self._state.nodes)
-        self._actions = Actions(client, config, self._info, identity, dry_run)
+        self._actions = Actions(client, config, self._info, identity, lambda: self._elector.leads, dry_run)
         self._reporter = Reporter(self._info, self._journal, self._metrics, dry_run)
         self._started = False
         self._closed = False
@@ -140,8 +140,10 @@ class LiveCluster:
         Raises:
             LeadershipLost: another controller acts now.
         """
+        self._must_be_started()
         if self._elector.lost:
-            raise LeadershipLost(f"{self._elector.holder or 'another controller'} leads {self._info_name()} now")
+            what = f"{self._config.application.name!r} in namespace {self._config.namespace!r}"
+            raise LeadershipLost(f"{self._elector.holder or 'another controller'} leads {what} now")
         reasons = self.reasons
         table = self._containers.table()
         step = self._keeper.hold(table) if reasons else self._keeper.propose(plan, table)
@@ -152,7 +154,8 @@ class LiveCluster:
             outcome = self._actions.act(self._state, self._containers, step, wanted)
         if not self._dry_run and outcome.plans is not None:
             self._keeper.accept(step)
-        self._guard.record(bool(outcome.errors) or any(reason.startswith("api:") for reason in reasons))
+        failed = outcome.failed(self._config.safety.min_coverage)
+        self._guard.record(failed or any(reason.startswith("api:") for reason in reasons))
         self._reporter.decided(self._time_s, reasons, _left_out(plan), step, outcome)
         self._metrics.interval_s.observe(max(0.0, self._clock() - self._looked_s))
 
@@ -166,19 +169,39 @@ class LiveCluster:
         """
         if seconds <= 0.0:
             raise ValueError(f"cannot advance by {seconds} s")
-        self._next_s += seconds
-        if (wait_s := self._next_s - self._clock()) > 0.0:
-            self._sleep(wait_s)
-        else:
-            self._next_s = self._clock()
+        self._must_be_started()
+        self._next_s = max(self._next_s + seconds, self._clock())
+        self._wait()
         self._looked_s = self._clock()
         self._time_s += seconds
         api_reasons = self._look()
         measurement = self._coordinator.measure([pod.name for pod in self._state.pods])
         self._telemetry_reasons = api_reasons + self._health.judge(measurement, self._state.pods)
         telemetry = self._telemetry(measurement, seconds)
-        self._reporter.measured(telemetry, measurement, self._state, self._leads(), self._guard.frozen)
+        self._reporter.measured(telemetry, measurement, self._state, self._elector.leads, self._guard.frozen)
         return telemetry
+
+    def _wait(self) -> None:
+        """Sleep to the end of the interval; what the plan sends to containers that go meanwhile is spread."""
+        while (left_s := self._next_s - self._clock()) > 0.0:
+            self._sleep(min(left_s, self._config.safety.upkeep_s))
+            if self._next_s - self._clock() > 0.0:
+                self._uphold()
+
+    def _uphold(self) -> None:
+        import httpx2
+
+        if self._dry_run or self._state.kill_switch or not self._elector.leads:
+            return
+        try:
+            ready = self._observer.ready()
+        except httpx2.HTTPError:
+            return  # the next interval says so
+        gone = [pod.name for pod in self._state.pods if pod.ready and pod.uid not in ready]
+        if not gone or self._look() or self._state.kill_switch:
+            return
+        step = self._keeper.hold(self._containers.table())
+        self._reporter.upheld(gone, self._actions.act(self._state, self._containers, step, {}))
 
     def snapshot(self) -> object:
         """Refused: the state of a live cluster cannot be saved.
@@ -279,11 +302,9 @@ class LiveCluster:
         assert plan.replicas is not None
         return dict(zip(self._info.microservices, np.asarray(plan.replicas, np.int64).tolist(), strict=True))
 
-    def _leads(self) -> bool:
-        return self._elector.leads
-
-    def _info_name(self) -> str:
-        return f"{self._config.application.name!r} in namespace {self._config.namespace!r}"
+    def _must_be_started(self) -> None:
+        if not self._started:
+            raise RuntimeError("the cluster has no episode yet; call reset first")
 
 
 def _left_out(plan: Plan) -> list[str]:

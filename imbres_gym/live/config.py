@@ -17,7 +17,7 @@ QUERIES = {
     "node_network": "imbres_node_network_utilisation",
     "node_llc": "imbres_node_llc_utilisation",
     "pod_cpu_cores": (
-        'sum by (pod) (rate(container_cpu_usage_seconds_total{namespace="$namespace", container!=""}[$window]))'
+        'sum by (pod) (irate(container_cpu_usage_seconds_total{namespace="$namespace", container!=""}[1m]))'
     ),
     "requests": 'sum by (pod) (rate(imbres_requests_total{namespace="$namespace"}[$window]))',
     "own_latency_sum": 'sum by (pod) (rate(imbres_own_latency_seconds_sum{namespace="$namespace"}[$window]))',
@@ -31,7 +31,10 @@ QUERIES = {
     ),
     "e2e_failures": ('sum by (request_class) (rate(imbres_e2e_failures_total{namespace="$namespace"}[$window]))'),
 }
-"""Name -> PromQL, for the metrics of the synthetic service; `$namespace`, `$application`, `$window` are filled in."""
+"""Name -> PromQL, for the metrics of the synthetic service; `$namespace`, `$application`, `$window` are filled in.
+
+CPU use is that between the last two samples of a minute, since cAdvisor looks at a quiet container every 10-15 s only
+(its housekeeping interval), whatever the scrape interval is."""
 
 _NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 """A name as Kubernetes takes it for namespaces, Services and in labels (RFC 1123)."""
@@ -127,6 +130,8 @@ class Safety(StrictModel):
     """Control intervals in a row in which acting failed until the controller freezes."""
     thaw_after: int = Field(default=3, ge=1)
     """Healthy control intervals in a row until a frozen controller decides again."""
+    upkeep_s: Positive = 1.0
+    """Between two control intervals, time between looks for containers that are gone: they get no calls any more."""
     plan_expires_s: Positive = 30.0
     """Node agents take the rules out if the controller gives no sign of life for so long [s]."""
 

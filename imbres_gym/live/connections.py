@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from imbres_gym.live.routes import Rows
 if TYPE_CHECKING:
     from lightkube import Client
 
+NO_LEASE = "not written: the lease could not be renewed in time"
 WEIGHT_DIGITS = 6
 """Digits of a weight: finer ones would be noise that makes every plan a new one. What rounds to 0 gets no rule."""
 
@@ -39,13 +40,17 @@ class Applied:
         written: plans created or changed.
         renewed: plans that were right already.
         deleted: plans of nodes that need none.
+        nodes: nodes that have a plan.
         pending: nodes whose agent has not yet reported on the plan as it was before this round.
-        errors: what failed, and what node agents report; a node's name first.
+        complaints: node -> error that its agent reports.
+        errors: what could not be written; a node's name first.
     """
 
     written: int = 0
     renewed: int = 0
     deleted: int = 0
+    nodes: int = 0
+    complaints: dict[str, str] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -56,11 +61,13 @@ class ConnectionController:
     Args:
         client: to Kubernetes.
         config: names the application.
+        may_write: asked before every single write of `apply`; once it says no, the rest is left.
     """
 
-    def __init__(self, client: Client, config: LiveConfig) -> None:
+    def __init__(self, client: Client, config: LiveConfig, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client
         self._config = config
+        self._may_write = may_write
         self._rounds = 0
 
     def apply(self, specs: Mapping[str, PlanSpec], token: str) -> Applied:
@@ -80,18 +87,24 @@ class ConnectionController:
 
         self._rounds += 1
         renewed = {RENEWED: f"{token}/{self._rounds}"}
-        applied = Applied()
+        applied = Applied(nodes=len(specs))
         found = self.objects()
         for node, spec in specs.items():
             name = plan_name(self._config.application.name, node)
             existing = found.pop(name, None)
             if existing is not None:
                 _read_status(node, existing, applied)
+            if not self._may_write():
+                applied.errors.append(NO_LEASE)
+                return applied
             try:
                 self._write(name, spec, existing, renewed, applied)
             except httpx2.HTTPError as error:
                 applied.errors.append(f"{node}: {error or type(error).__name__}")
         for name in found:
+            if not self._may_write():
+                applied.errors.append(NO_LEASE)
+                return applied
             try:
                 self._delete(name)
                 applied.deleted += 1
@@ -181,7 +194,7 @@ class ConnectionController:
 def _read_status(node: str, existing: Any, applied: Applied) -> None:
     status = existing.get("status") or {}
     if status.get("error"):
-        applied.errors.append(f"{node}: node agent: {status['error']}")
+        applied.complaints[node] = str(status["error"])
     if status.get("observedGeneration") != existing.metadata.generation:
         applied.pending.append(node)
 

@@ -183,12 +183,12 @@ def _check_autoscalers(client: Client, config: LiveConfig, state: ClusterState) 
 def _check_plans(client: Client, config: LiveConfig, state: ClusterState, wait_s: float) -> Iterator[Check]:
     """The custom resource is there, and on every node somebody reports on it."""
     import httpx2
-    from lightkube import ApiError
 
     try:
         ConnectionController(client, config).found()
-    except ApiError as error:
-        missing = error.response.status_code == 404
+    except httpx2.HTTPError as error:
+        # A resource that a server does not have is a bare 404, no ApiError.
+        missing = isinstance(error, httpx2.HTTPStatusError) and error.response.status_code == 404
         detail = "the API server does not know it" if missing else str(error)
         fix = "apply configs/kubernetes/crd.yaml" if missing else "see the rights above"
         yield Check("connection plans", False, detail, fix)

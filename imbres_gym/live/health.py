@@ -10,6 +10,9 @@ from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.measurement import Measurement, PodMeasurement
 from imbres_gym.live.observer import Pod
 
+CPU_GRACE_S = 60.0
+"""Time until the CPU use of a new pod must be known [s]: the range of the default query."""
+
 
 class TelemetryHealth:
     """Judges measurements; remembers which pods have ever reported.
@@ -28,6 +31,7 @@ class TelemetryHealth:
         prometheus, interval_s = config.prometheus, config.control_interval_s
         self._grace = int(np.ceil(2.0 * prometheus.window_s / interval_s)) + 1
         """Control intervals until a new pod must be in the metrics: two windows, scraped and rated."""
+        self._cpu_grace = int(np.ceil(CPU_GRACE_S / interval_s))
 
     def judge(self, measurement: Measurement, pods: Sequence[Pod]) -> tuple[str, ...]:
         """Reasons not to decide on this measurement; empty if it is good.
@@ -42,6 +46,7 @@ class TelemetryHealth:
         if not reasons:
             reasons += self._gaps(measurement, ready)
             reasons += self._stale(measurement, ready)
+            reasons += self._cpu(measurement, ready)
             reasons += self._hosts(measurement)
             reasons += self._end_to_end(measurement, ready)
         return tuple(reasons)
@@ -68,6 +73,16 @@ class TelemetryHealth:
         if ages and old > (1.0 - self._config.safety.min_coverage) * len(ages):
             limit_s = self._config.safety.max_age_s
             return [f"stale: latencies of {old} of {len(ages)} containers are older than {limit_s:g} s"]
+        return []
+
+    def _cpu(self, measurement: Measurement, ready: Sequence[Pod]) -> list[str]:
+        """An unknown CPU use must not be read as an idle container; who does without leaves the query out."""
+        if not self._config.prometheus.query("pod_cpu_cores", "", ""):
+            return []
+        grown = [pod for pod in ready if self._ages[pod.uid] > self._cpu_grace]
+        unknown = sum(measurement.pods[pod.name].cpu_cores is None for pod in grown)
+        if unknown > (1.0 - self._config.safety.min_coverage) * len(grown):
+            return [f"partial: the CPU use of {unknown} of {len(grown)} containers is not known"]
         return []
 
     def _hosts(self, measurement: Measurement) -> list[str]:

@@ -149,6 +149,16 @@ class KubeObserver:
         self._node_labels: dict[str, Any] = dict(config.node_selector)
         self._known = set(config.application.microservice_names)
 
+    def ready(self) -> set[str]:
+        """Uids of the pods that take requests now.
+
+        Raises:
+            httpx2.HTTPError: the API server does not answer, or refuses (`lightkube.ApiError`).
+        """
+        from lightkube.resources.core_v1 import Pod
+
+        return {pod.uid for item in self._client.list(Pod, **self._where) if _lives(item) and (pod := _pod(item)).ready}
+
     def observe(self) -> ClusterState:
         """The state now.
 

@@ -17,6 +17,8 @@ from imbres_gym.live.observer import ClusterState
 from imbres_gym.live.scaling import Scaling
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
+_PLAN_COUNTS = ("nodes", "written", "renewed", "deleted", "pending")
+
 
 class Reporter:
     """Writes the journal and keeps the metrics of one run.
@@ -102,11 +104,7 @@ class Reporter:
         metrics.decisions.labels(result).inc()
         for reason in reasons:
             metrics.holds.labels(reason.split(":")[0]).inc()
-        if outcome.errors:
-            metrics.errors.labels("kubernetes").inc(len(outcome.errors))
-        if outcome.plans is not None:
-            for action in ("written", "renewed", "deleted"):
-                metrics.plans.labels(action).inc(getattr(outcome.plans, action))
+        self._count_plans(outcome)
         for scaling in outcome.scalings:
             if scaling.given != scaling.current and not scaling.error:
                 direction = "out" if scaling.given > scaling.current else "in"
@@ -121,9 +119,15 @@ class Reporter:
             replicas=[_scaling(scaling) for scaling in outcome.scalings],
             proportions=self._shares(step.proportions),
             bounded={self._pair(pair): rounded(share) for pair, share in step.bounded.items()},
-            plans=None if outcome.plans is None else {**vars(outcome.plans)},
+            plans=_plan_counts(outcome),
+            node_agents=outcome.agents,
             errors=outcome.errors,
         )
+
+    def upheld(self, gone: list[str], outcome: Outcome) -> None:
+        """Containers went between two control intervals; the rest of the plan is upheld without them."""
+        self._count_plans(outcome)
+        self._journal.write("upkeep", gone=gone, plans=_plan_counts(outcome), errors=outcome.errors)
 
     def stopped(self, how: str, outcome: Outcome) -> None:
         """The run ends, and how the cluster is left."""
@@ -134,6 +138,15 @@ class Reporter:
             plans_deleted=0 if outcome.plans is None else outcome.plans.deleted,
             errors=outcome.errors,
         )
+
+    def _count_plans(self, outcome: Outcome) -> None:
+        if outcome.errors:
+            self._metrics.errors.labels("kubernetes").inc(len(outcome.errors))
+        if outcome.agents:
+            self._metrics.errors.labels("node-agent").inc(len(outcome.agents))
+        if outcome.plans is not None:
+            for action in ("written", "renewed", "deleted"):
+                self._metrics.plans.labels(action).inc(getattr(outcome.plans, action))
 
     def _result(self, reasons: tuple[str, ...], outcome: Outcome) -> str:
         if reasons:
@@ -151,6 +164,10 @@ class Reporter:
     def _pair(self, pair: int) -> str:
         up, down = self._info.pairs[pair]
         return f"{self._info.microservices[up]}>{self._info.microservices[down]}"
+
+
+def _plan_counts(outcome: Outcome) -> dict[str, Any] | None:
+    return None if outcome.plans is None else {name: vars(outcome.plans)[name] for name in _PLAN_COUNTS}
 
 
 def _scaling(scaling: Scaling) -> dict[str, Any]:

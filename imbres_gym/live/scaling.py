@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imbres_gym.live.config import LiveConfig
+from imbres_gym.live.connections import NO_LEASE
 from imbres_gym.live.observer import ORIGINAL_REPLICAS, ClusterState, Workload
 from imbres_gym.live.safety import bounded_replicas
 
@@ -44,12 +45,14 @@ class DeploymentController:
     Args:
         client: to Kubernetes.
         config: bounds.
+        may_write: asked before every single write.
         dry_run: decide, but write nothing.
     """
 
-    def __init__(self, client: Client, config: LiveConfig, dry_run: bool) -> None:
+    def __init__(self, client: Client, config: LiveConfig, may_write: Callable[[], bool], dry_run: bool) -> None:
         self._client = client
         self._config = config
+        self._may_write = may_write
         self._dry_run = dry_run
 
     def scale(self, state: ClusterState, wanted: Mapping[str, int]) -> list[Scaling]:
@@ -118,15 +121,20 @@ class DeploymentController:
                 self._set_replicas(workload.name, scaling.given)
             if forget:
                 self._annotate(workload.name, None)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, PermissionError) as error:
             failed = str(error) or type(error).__name__
             reasons = (*scaling.reasons, "error")
             return Scaling(scaling.microservice, scaling.current, scaling.wanted, scaling.current, reasons, failed)
         return scaling
 
+    def _check_lease(self) -> None:
+        if not self._may_write():
+            raise PermissionError(NO_LEASE)
+
     def _annotate(self, deployment: str, original: str | None) -> None:
         from lightkube.resources.apps_v1 import Deployment
 
+        self._check_lease()
         annotations: dict[str, Any] = {ORIGINAL_REPLICAS: original}
         self._client.set(Deployment, deployment, namespace=self._config.namespace, annotations=annotations)
 
@@ -134,6 +142,7 @@ class DeploymentController:
         from lightkube.resources.apps_v1 import Deployment
         from lightkube.types import PatchType
 
+        self._check_lease()
         patch = {"spec": {"replicas": replicas}}
         self._client.patch(
             Deployment.Scale, deployment, patch, namespace=self._config.namespace, patch_type=PatchType.MERGE
@@ -182,13 +191,13 @@ def _matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
 
 def _budgets(client: Client, namespace: str) -> list[_Budget]:
     """PodDisruptionBudgets, from policy/v1 or, before Kubernetes 1.21, policy/v1beta1."""
-    from lightkube import ApiError
+    import httpx2
     from lightkube.generic_resource import create_namespaced_resource
     from lightkube.resources.policy_v1 import PodDisruptionBudget
 
     try:
         return [_budget(item.to_dict()) for item in client.list(PodDisruptionBudget, namespace=namespace)]
-    except ApiError as error:
+    except httpx2.HTTPStatusError as error:  # a group that a server does not have is a bare 404, no ApiError
         if error.response.status_code != 404:
             raise
     older = create_namespaced_resource("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")

@@ -50,6 +50,7 @@ class TelemetryBuilder:
         shape = len(info.microservices), len(info.hosts)
         self._latency = np.zeros((2, *shape))
         self._age_s = np.zeros(shape)
+        self._cpu = np.zeros(shape)
         self._microservice_p95 = np.zeros(shape[0])
         self._interference = np.zeros((shape[1], 4))
         self._e2e = np.zeros((len(info.classes), 4))
@@ -73,6 +74,7 @@ class TelemetryBuilder:
             time_s=time_s,
             interval_s=interval_s,
             **self._loads(measurement, containers),
+            container_age_s=np.minimum(containers.age_s, time_s),
             own_latency_ms=self._latency[0].copy(),
             own_p95_ms=self._latency[1].copy(),
             samples=samples,
@@ -94,29 +96,39 @@ class TelemetryBuilder:
         """Container table, and load and CPU use by (M, H)."""
         measured = [measurement.pods.get(pod.name) for pod in containers.pods]
         rps = np.array([(m.rps if m else None) or 0.0 for m in measured], np.float64)
-        cores = np.array([(m.cpu_cores if m else None) or 0.0 for m in measured], np.float64)
-        of_row = containers.microservice
-        cell = (of_row, containers.host)
-        load, used = np.zeros(containers.shape), np.zeros(containers.shape)
-        np.add.at(load, cell, rps)
-        np.add.at(used, cell, cores)
-        quota = (containers.counts(True) + containers.counts(False)) * self._info.cores[:, None]
-        # More than the node's cores is a counter that was scraped late.
-        most = self._info.host_cores / self._info.cores
-        use = np.divide(used, quota, out=np.zeros_like(used), where=quota > 0.0)
+        load = np.zeros(containers.shape)
+        np.add.at(load, (containers.microservice, containers.host), rps)
+        use = self._cpu_use([m.cpu_cores if m else None for m in measured], containers)
         return {
             "container_id": containers.id,
             "container_microservice": containers.microservice,
             "container_host": containers.host,
             "container_ready": containers.ready,
             "container_rps": rps,
-            "container_cpu": np.minimum(
-                cores / self._info.cores[containers.microservice], most[containers.microservice]
-            ),
-            "container_age_s": containers.age_s,
+            "container_cpu": use,
             "load_rps": load,
-            "cpu_utilisation": np.minimum(use, most[:, None]),
+            "cpu_utilisation": self._cpu.copy(),
         }
+
+    def _cpu_use(self, cores: list[float | None], containers: Containers) -> Floats:
+        """(N,) CPU use as a share of the quota; brings that of (M, H) up to date, too.
+
+        A container whose use is not known counts as the others of its microservice on its host; where none is known,
+        the last known value stays.
+        """
+        quota = self._info.cores[containers.microservice]
+        # More than the node's cores is a counter that was scraped late.
+        use = (
+            np.minimum(np.array([np.nan if c is None else c for c in cores], np.float64), self._info.host_cores) / quota
+        )
+        known = np.isfinite(use)
+        cell = containers.microservice, containers.host
+        total, count = np.zeros(containers.shape), np.zeros(containers.shape)
+        np.add.at(total, (cell[0][known], cell[1][known]), use[known])
+        np.add.at(count, (cell[0][known], cell[1][known]), 1.0)
+        there = containers.counts(True) + containers.counts(False) > 0
+        self._cpu = np.divide(total, count, out=np.where(there, self._cpu, 0.0), where=count > 0.0)
+        return np.where(known, use, self._cpu[cell])
 
     def _own_latency(self, measurement: Measurement, containers: Containers, interval_s: float) -> Ints:
         """Bring the latencies up to date; returns (M, H) samples of this interval."""

@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from imbres_gym.live.connection_plan import PlanStatus, PodRules
+from imbres_gym.live.connection_plan import PlanStatus
 from imbres_gym.live.node.api import ApiUnavailable, NodeApi
-from imbres_gym.live.node.book import Demand, PlanBook
+from imbres_gym.live.node.book import Demand, PlanBook, WantedPod
 from imbres_gym.live.node.drain import Drain
 from imbres_gym.live.node.enforcer import Enforcer, NotInForce
 from imbres_gym.live.node.metrics import Metrics
 from imbres_gym.live.node.plans import Key, StoredPlan
 from imbres_gym.live.node.pods import PodDirectory
 from imbres_gym.live.node.reports import Reports
-from imbres_gym.live.node.rules import Rules, rules_of
+from imbres_gym.live.node.rules import Rules
 
 TICK_S = 1.0
 """Longest time between two steps: how late an expiry is seen [s]."""
+KILL_SWITCHES_S = 20.0
+"""Longest time for reading kill switches in one step, so that an API server that is silent does not stop it [s]."""
 STALL_S = 120.0
 """A step that takes longer hangs: it waits for at most a few answers of 10 s (estimate) [s]."""
 
@@ -94,7 +96,7 @@ class Agent:
         self._book = PlanBook(node, clock)
         self._pods = PodDirectory(api, metrics, clock)
         self._reports = Reports(api, metrics, clock)
-        self._stop = threading.Event()
+        self._stop = False
         self._stopped: dict[str, bool | None] = {}
         self._next_check_s = clock()
         self._unswept: set[str] | None = None
@@ -103,7 +105,7 @@ class Agent:
     def run(self) -> None:
         """Step whenever plans change, and every second, until `stop`; whatever ends it, take everything out."""
         try:
-            while not self._stop.is_set():
+            while not self._stop:
                 self._plans.changed.clear()
                 self.step()
                 self._plans.revive()
@@ -112,9 +114,11 @@ class Agent:
             self.leave()
 
     def stop(self) -> None:
-        """End `run` after the present step; may be called by a signal's handler."""
-        self._stop.set()
-        self._plans.changed.set()
+        """End `run` within a second after the present step.
+
+        A signal's handler may call it, so that no lock is taken here: the interrupted code may hold it.
+        """
+        self._stop = True
 
     def healthy(self) -> bool:
         """Whether the loop goes round."""
@@ -170,8 +174,10 @@ class Agent:
     def _read_kill_switches(self, namespaces: set[str], check: bool) -> None:
         """Of namespaces with plans; one that cannot be read keeps its last value, None if it never could."""
         known = {namespace: self._stopped.get(namespace) for namespace in namespaces}
+        started_s = self._clock()
         for namespace in sorted(namespaces):
-            if check or namespace not in self._stopped:
+            in_time = self._clock() - started_s < KILL_SWITCHES_S
+            if in_time and (check or namespace not in self._stopped):
                 try:
                     known[namespace] = self._api.stopped(namespace)
                 except ApiUnavailable as error:
@@ -199,21 +205,20 @@ class Agent:
             if problem:
                 problems.append(f"pod {pod.name}: {problem}")
 
-    def _claim(self, key: Key, pod: PodRules, step: _Step) -> str | None:
+    def _claim(self, key: Key, pod: WantedPod, step: _Step) -> str | None:
         """Take over the rules of one pod; why not, if not."""
         known = self._pods.find(pod.uid)
         if known is None:
             return self._pods.failure or "no pod of this uid is on this node"
         if (known.namespace, known.name) != (key[0], pod.name):
             return "the uid is that of another pod"
-        if known.host_network:
-            return "it shares the node's network (hostNetwork), which is left alone"
+        if known.hands_off:
+            return known.hands_off
         if pod.uid in step.rules:
             return f"plan {step.owner[pod.uid][0][1]} rules it already"
-        try:
-            step.rules[pod.uid] = rules_of(pod)
-        except ValueError as error:
-            return str(error)
+        if pod.problem:
+            return pod.problem
+        step.rules[pod.uid] = pod.rules
         step.owner[pod.uid] = (key, pod.name)
         return None
 

@@ -11,8 +11,11 @@ from imbres_gym.live.node.plans import Key
 
 if TYPE_CHECKING:
     from lightkube import Client
+    from lightkube.models.core_v1 import PodSpec
 
 NOT_FOUND = 404
+MESHES = {"istio-proxy": "Istio", "linkerd-proxy": "Linkerd", "kuma-sidecar": "Kuma", "consul-dataplane": "Consul"}
+"""Names that service meshes give to their sidecar containers (their documentation)."""
 
 
 class ApiUnavailable(RuntimeError):
@@ -25,7 +28,8 @@ class Pod:
 
     namespace: str
     name: str
-    host_network: bool
+    hands_off: str | None = None
+    """Why its connections are left alone; None if a plan may rule them."""
 
 
 class NodeApi(Protocol):
@@ -65,7 +69,7 @@ class KubernetesApi:
         try:
             for item in self._client.list(PodResource, namespace=ALL_NS, fields={"spec.nodeName": self._node}):
                 if item.metadata is not None and item.spec is not None:
-                    pod = Pod(item.metadata.namespace or "", item.metadata.name or "", bool(item.spec.hostNetwork))
+                    pod = Pod(item.metadata.namespace or "", item.metadata.name or "", _hands_off(item.spec))
                     found[item.metadata.uid or ""] = pod
         except _http_error() as error:
             raise ApiUnavailable(f"the pods of this node cannot be listed: {error}") from None
@@ -102,6 +106,18 @@ class KubernetesApi:
                 raise ApiUnavailable(f"the status of plan {name} cannot be written: {error}") from None
         except _http_error() as error:
             raise ApiUnavailable(f"the status of plan {name} cannot be written: {error}") from None
+
+
+def _hands_off(spec: PodSpec) -> str | None:
+    if spec.hostNetwork:
+        return "it shares the node's network (hostNetwork), which is left alone"
+    for container in (*(spec.containers or ()), *(spec.initContainers or ())):
+        if container.name in MESHES:
+            # Rules here would lead its connections around the sidecar, and so around encryption and policies.
+            return (
+                f"{MESHES[container.name]} directs its connections (container {container.name}), so its weights count"
+            )
+    return None
 
 
 def _http_error() -> type[Exception]:

@@ -9,9 +9,20 @@ from pydantic import ValidationError
 
 from imbres_gym.live.connection_plan import PlanSpec, PodRules
 from imbres_gym.live.node.plans import StoredPlan
+from imbres_gym.live.node.rules import Rules, rules_of
 
 MOST_ERRORS = 3
 """Mistakes of a spec that a status names; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class WantedPod:
+    """What a plan asks for in one pod; `problem` says why that cannot be written, None if it can."""
+
+    name: str
+    uid: str
+    rules: Rules
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -19,22 +30,26 @@ class Demand:
     """What one plan asks of this node now.
 
     Attributes:
-        pods: rules that are to be in force.
+        pods: whose rules are to be in force.
         of_this_generation: whether they are those of the spec that is stored, and not of an older one.
         error: why they are not, or why there are none.
     """
 
     plan: StoredPlan
-    pods: tuple[PodRules, ...]
+    pods: tuple[WantedPod, ...]
     of_this_generation: bool
     error: str | None
 
 
 @dataclass
 class _Entry:
-    """What is remembered of a plan: the last valid spec, the newest generation and its error, the last renewal."""
+    """What is remembered of a plan: the last valid spec, the newest generation and its error, the last renewal.
+
+    Pods are made from a spec once, as renewals come far more often than new specs.
+    """
 
     spec: PlanSpec | None
+    pods: tuple[WantedPod, ...]
     generation: int
     error: str | None
     renewed: str | None
@@ -68,13 +83,14 @@ class PlanBook:
     def _updated(self, plan: StoredPlan) -> _Entry:
         entry = self._entries.get(plan.uid)
         if entry is None:
-            entry = _Entry(None, -1, None, plan.renewed, self._clock())
+            entry = _Entry(None, (), -1, None, plan.renewed, self._clock())
         if entry.renewed != plan.renewed:
             entry.renewed, entry.renewed_at_s = plan.renewed, self._clock()
         if entry.generation != plan.generation:
             entry.generation, entry.error = plan.generation, None
             try:
                 entry.spec = PlanSpec.model_validate(plan.spec)
+                entry.pods = tuple(_wanted(pod) for pod in entry.spec.pods)
             except ValidationError as error:
                 entry.error = _explain(error)
         return entry
@@ -87,8 +103,15 @@ class PlanBook:
             error = f"expired: the controller has not renewed it for {entry.spec.expires_after_s:g} s"
             return Demand(plan, (), entry.error is None, error)
         if entry.error is not None:
-            return Demand(plan, entry.spec.pods, False, f"{entry.error}; the rules of the last valid spec stay")
-        return Demand(plan, entry.spec.pods, True, None)
+            return Demand(plan, entry.pods, False, f"{entry.error}; the rules of the last valid spec stay")
+        return Demand(plan, entry.pods, True, None)
+
+
+def _wanted(pod: PodRules) -> WantedPod:
+    try:
+        return WantedPod(pod.name, pod.uid, rules_of(pod))
+    except ValueError as error:
+        return WantedPod(pod.name, pod.uid, (), str(error))
 
 
 def _explain(error: ValidationError) -> str:

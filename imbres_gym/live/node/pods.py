@@ -38,10 +38,10 @@ class PodDirectory:
         return (self._pods or {}).get(uid)
 
     def uids(self) -> set[str] | None:
-        """The pods that have a network namespace of their own; None as long as they could not be listed."""
+        """The pods that a plan may rule; None as long as they could not be listed."""
         if self._pods is None:
             self._refresh()
-        return None if self._pods is None else {uid for uid, pod in self._pods.items() if not pod.host_network}
+        return None if self._pods is None else {uid for uid, pod in self._pods.items() if not pod.hands_off}
 
     def _refresh(self) -> None:
         now_s = self._clock()

@@ -61,7 +61,7 @@ def rules_of(pod: PodRules) -> Rules:
     Raises:
         ValueError: an address is not IPv4.
     """
-    return tuple(_rule(pod, service) for service in pod.services)
+    return tuple(_rule(service) for service in pod.services)
 
 
 def whole_shares(weights: list[float]) -> list[int]:
@@ -82,10 +82,10 @@ def whole_shares(weights: list[float]) -> list[int]:
     return shares
 
 
-def _rule(pod: PodRules, service: ServiceRules) -> ServiceRule:
+def _rule(service: ServiceRules) -> ServiceRule:
     for address in (service.cluster_ip, *(target.ip for target in service.targets)):
         if not isinstance(address, IPv4Address):
-            raise ValueError(f"pod {pod.name}: {address} is not an IPv4 address; only those can be planned")
+            raise ValueError(f"{address} is not an IPv4 address; only those can be planned")
     shares = whole_shares([target.weight for target in service.targets])
     destinations = tuple(
         Destination(str(target.ip), target.port, share)

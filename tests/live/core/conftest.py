@@ -12,6 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent))
 
 if TYPE_CHECKING:
+    from fake_clock import Clock
     from live_bed import Bed
 
     from imbres_gym.live.cluster import LiveCluster
@@ -26,21 +27,10 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
     bed.close()
 
 
-class Clock:
-    """Time that passes when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
+    from fake_clock import Clock
+
     return Clock()
 
 

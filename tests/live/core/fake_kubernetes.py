@@ -41,9 +41,10 @@ class FakeKubernetes:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 status, answer = fake.handle(self.command, self.path, body)
-                content = json.dumps(answer).encode()
+                plain = isinstance(answer, str)
+                content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/plain" if plain else "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -128,7 +129,7 @@ class FakeKubernetes:
         }
         return self.put("pods", pod, namespace)
 
-    def handle(self, method: str, target: str, body: Any) -> tuple[int, Object]:
+    def handle(self, method: str, target: str, body: Any) -> tuple[int, Object | str]:
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         with self._lock:
@@ -139,12 +140,12 @@ class FakeKubernetes:
                 self.writes.append((method, url.path))
             return self._route(method, url.path.strip("/").split("/"), query, body)
 
-    def _route(self, method: str, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Object]:
+    def _route(self, method: str, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Object | str]:
         if parts == ["version"]:
             return 200, {"major": "1", "minor": "20", "gitVersion": "v1.20.2"}
         group = "v1" if parts[0] == "api" else "/".join(parts[1:3])
         if group in self.missing_groups:
-            return _status(404, "the server could not find the requested resource")
+            return 404, "404 page not found\n"
         rest = parts[2:] if parts[0] == "api" else parts[3:]
         namespace = ""
         if rest[0] == "namespaces" and len(rest) > 2:

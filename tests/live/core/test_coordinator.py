@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_telemetry import FakeJaeger, buckets
+from fake_traces import otlp
 from live_bed import NODES, Bed
-from test_live_traces import otlp
 
 from imbres_gym.live.cluster import LiveCluster
 from imbres_gym.live.coordinator import Coordinator
@@ -105,6 +105,31 @@ def test_latencies_may_be_in_milliseconds_and_one_class_needs_no_label(
     telemetry = make_live({"prometheus": {"url": bed.prometheus.url, "e2e_unit": "ms"}}).reset(0)
     assert telemetry.e2e_ms[0, :3].tolist() == pytest.approx([30.0, 20.0, 38.0])
     assert telemetry.requests.tolist() == [150]
+
+
+def test_an_unknown_cpu_use_is_not_an_idle_container(bed: Bed, make_live: Callable[..., LiveCluster]) -> None:
+    cluster = make_live()
+    cluster.reset(0)
+    used = [({"pod": pod["metadata"]["name"]}, 0.2) for pod in bed.pods("cart")]
+    bed.replaced["container_cpu_usage_seconds_total"] = used[:1]
+    telemetry = cluster.advance(5.0)
+    assert telemetry.cpu_utilisation[1].tolist() == [0.4, 0.2, 0.2]  # the others as they were
+    assert telemetry.cpu_utilisation[0].tolist() == [0.2, 0.2, 0.2]
+    assert telemetry.container_cpu.tolist() == [0.2, 0.2, 0.2, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2]
+    assert cluster.reasons == ()  # new pods are not in the metrics at once
+    for _ in range(12):
+        cluster.advance(5.0)
+    assert cluster.reasons == ("partial: the CPU use of 8 of 9 containers is not known",)
+
+
+def test_who_does_without_the_cpu_use_leaves_it_out(bed: Bed, make_live: Callable[..., LiveCluster]) -> None:
+    bed.replaced["container_cpu_usage_seconds_total"] = []
+    cluster = make_live({"prometheus": {"url": bed.prometheus.url, "queries": {"pod_cpu_cores": ""}}})
+    cluster.reset(0)
+    for _ in range(13):
+        telemetry = cluster.advance(5.0)
+    assert cluster.reasons == ()
+    assert telemetry.cpu_utilisation.max() == 0.0
 
 
 def test_a_latency_without_a_fresh_sample_keeps_its_value_and_ages(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Clock
+from fake_clock import Clock
 from fake_kubernetes import FakeKubernetes
 
 from imbres_gym.live.config import Election

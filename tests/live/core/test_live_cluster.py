@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_clock import Clock
 from live_bed import NAMES, NAMESPACE, NODES, Bed
 
 from imbres_gym.live.cluster import LiveCluster
@@ -153,3 +154,81 @@ def test_a_live_cluster_has_no_past(make_live: Make, method: str) -> None:
     cluster = make_live()
     with pytest.raises(NotImplementedError):
         cluster.snapshot() if method == "snapshot" else cluster.restore(None)
+
+
+def test_an_episode_begins_with_a_reset(make_live: Make) -> None:
+    cluster = make_live()
+    with pytest.raises(RuntimeError, match="call reset first"):
+        cluster.apply(Plan())
+    with pytest.raises(RuntimeError, match="call reset first"):
+        cluster.advance(5.0)
+
+
+def test_time_goes_forward_only(make_live: Make) -> None:
+    cluster = make_live()
+    cluster.reset(0)
+    with pytest.raises(ValueError, match="cannot advance"):
+        cluster.advance(0.0)
+
+
+def test_a_late_interval_is_followed_by_a_whole_one(make_live: Make, clock: Clock) -> None:
+    cluster = make_live()
+    cluster.reset(0)
+    clock.sleep(7.0)  # the decision took longer than an interval
+    cluster.advance(5.0)
+    before_s = clock()
+    assert cluster.advance(5.0).time_s == 15.0
+    assert clock() - before_s == pytest.approx(5.0)
+
+
+def test_containers_that_are_not_ready_are_pending(bed: Bed, make_live: Make) -> None:
+    cluster = make_live()
+    cluster.reset(0)
+    bed.kubernetes.pods_become_ready = False
+    cluster.apply(Plan(replicas=np.array([3, 4, 3])))
+    telemetry = cluster.advance(5.0)
+    assert telemetry.pending.sum(axis=1).tolist() == [0, 1, 0]
+    assert telemetry.container_id.tolist() == list(range(10))
+    assert telemetry.container_ready.tolist() == [True] * 9 + [False]
+    assert telemetry.container_age_s.tolist() == [10.0] * 9 + [0.0]
+
+
+def test_evicted_and_dying_pods_do_not_count(bed: Bed, make_live: Make) -> None:
+    first, second, _ = bed.pods("cart")
+    first["status"]["phase"] = "Failed"
+    second["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    telemetry = make_live().reset(0)
+    assert telemetry.ready.sum(axis=1).tolist() == [3, 1, 3]
+
+
+def test_a_container_on_a_node_that_joined_later_is_left_alone(bed: Bed, make_live: Make) -> None:
+    cluster = make_live()
+    cluster.reset(0)
+    bed.pods("cart")[0]["spec"]["nodeName"] = "node-z"
+    telemetry = cluster.advance(5.0)
+    assert telemetry.ready.sum(axis=1).tolist() == [3, 2, 3]
+    cluster.apply(shifted(cluster, 0.5))
+    targets = {
+        target["ip"]
+        for plan in bed.plans().values()
+        for pod in plan["spec"]["pods"]
+        for service in pod["services"]
+        for target in service["targets"]
+    }
+    assert bed.pods("cart")[0]["status"]["podIP"] not in targets
+
+
+def test_nodes_with_a_taint_are_no_hosts_but_a_cordoned_one_is(bed: Bed, make_live: Make) -> None:
+    node = bed.kubernetes.get("nodes", "node-c")
+    node["spec"]["taints"] = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]
+    assert make_live(dry_run=True).info.hosts == NODES
+    node["spec"]["taints"] = [{"key": "dedicated", "effect": "NoSchedule"}]
+    assert make_live(dry_run=True).info.hosts == NODES[:2]
+
+
+def test_what_is_fixed_comes_from_the_cluster(bed: Bed, make_live: Make) -> None:
+    info = make_live(dry_run=True).info
+    assert (info.microservices, info.hosts, info.pairs, info.entries) == (NAMES, NODES, ((0, 1), (0, 2)), (0,))
+    assert info.cores.tolist() == [0.5, 0.5, 0.5]
+    assert info.memory_mb.tolist() == [100.0, 100.0, 100.0]
+    assert (info.host_cores, info.initial_replicas.tolist()) == (4.0, [3, 3, 3])

@@ -118,3 +118,10 @@ def test_a_reset_takes_no_options(make_env: Callable[..., LiveClusterEnv]) -> No
 def test_an_unknown_context_is_refused_with_the_nearest_one(make_env: Callable[..., LiveClusterEnv]) -> None:
     with pytest.raises(ConfigError, match="did you mean 'bed'"):
         make_env(context="bet")
+
+
+def test_it_can_be_watched(make_env: Callable[..., LiveClusterEnv]) -> None:
+    env = make_env(render_mode="ansi")
+    env.reset()
+    text = env.render()
+    assert "node-a" in text and "cart" in text

@@ -10,12 +10,13 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from conftest import Clock
+from fake_clock import Clock
 from live_bed import Bed
 
 from imbres_gym.live.cluster import LiveCluster
 from imbres_gym.live.journal import Journal
-from imbres_gym.live.metrics import Heartbeat, LiveMetrics, MetricsServer
+from imbres_gym.live.metrics import Heartbeat, LiveMetrics
+from imbres_gym.live.metrics_server import MetricsServer
 from imbres_gym.plan import Plan
 
 
@@ -26,7 +27,7 @@ def metrics() -> LiveMetrics:
 
 @pytest.fixture
 def server(metrics: LiveMetrics) -> Iterator[MetricsServer]:
-    server = MetricsServer(0, metrics)
+    server = MetricsServer(0, metrics.registry, lambda: metrics.heartbeat.alive, "no control interval ended in time")
     yield server
     server.close()
 

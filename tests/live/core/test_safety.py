@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -35,9 +36,12 @@ class Log:
         self._text = StringIO()
         self.journal = Journal([self._text])
 
-    def decisions(self) -> list[dict[str, Any]]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
         events = [json.loads(line) for line in self._text.getvalue().splitlines()]
-        return [event for event in events if event["event"] == "decision"]
+        return [event for event in events if event["event"] == kind]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        return self.events("decision")
 
 
 def weights(bed: Bed) -> dict[str, list[float]]:
@@ -46,6 +50,19 @@ def weights(bed: Bed) -> dict[str, list[float]]:
         plan["spec"]["node"]: [target["weight"] for target in plan["spec"]["pods"][0]["services"][0]["targets"]]
         for plan in bed.plans().values()
     }
+
+
+def targets(bed: Bed) -> set[str]:
+    """Addresses that any rule sends to."""
+    pods = [pod for plan in bed.plans().values() for pod in plan["spec"]["pods"]]
+    return {target["ip"] for pod in pods for service in pod["services"] for target in service["targets"]}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +163,28 @@ def test_held_plans_are_still_renewed_and_follow_the_pods(bed: Bed, make_live: M
     cluster.apply(Plan())
     for name, plan in bed.plans().items():
         assert plan["metadata"]["annotations"][RENEWED] != renewed[name]
-        targets = [t["ip"] for p in plan["spec"]["pods"] for s in p["services"] for t in s["targets"]]
-        assert gone["status"]["podIP"] not in targets
+    assert targets(bed) and gone["status"]["podIP"] not in targets(bed)
+
+
+def test_a_container_that_goes_between_two_intervals_gets_no_calls(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    cluster = make_live(journal=log.journal)
+    cluster.reset(0)
+    cluster.apply(Plan(proportions=HALF))
+    gone = bed.pods("cart")[0]
+    sleep, seen = cluster._sleep, []
+
+    def evict_then_sleep(seconds: float) -> None:
+        if not seen:
+            gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        seen.append(seconds)
+        sleep(seconds)
+        assert len(seen) < 2 or gone["status"]["podIP"] not in targets(bed)
+
+    cluster._sleep = evict_then_sleep
+    cluster.advance(5.0)
+    assert seen == [1.0] * 5
+    assert [event["gone"] for event in log.events("upkeep")] == [[gone["metadata"]["name"]]]
 
 
 def test_a_plan_that_is_right_is_not_written_again(bed: Bed, make_live: Make) -> None:
@@ -228,7 +265,7 @@ def test_the_api_server_may_go_away_and_come_back(bed: Bed, make_live: Make) -> 
     assert bed.replicas("cart") == 4
 
 
-def test_what_a_node_agent_reports_counts_as_a_failure(bed: Bed, make_live: Make) -> None:
+def test_what_a_node_agent_reports_is_said(bed: Bed, make_live: Make) -> None:
     log = Log()
     cluster = make_live(journal=log.journal)
     cluster.reset(0)
@@ -239,7 +276,19 @@ def test_what_a_node_agent_reports_counts_as_a_failure(bed: Bed, make_live: Make
     }
     cluster.advance(5.0)
     cluster.apply(Plan(proportions=HALF))
-    assert log.decisions()[-1]["errors"] == ["node-b: node agent: iptables-restore: no such chain"]
+    assert log.decisions()[-1]["node_agents"] == {"node-b": "iptables-restore: no such chain"}
+
+
+@pytest.mark.parametrize(("ill", "frozen"), [(1, False), (2, True)])
+def test_too_many_ill_node_agents_freeze_it(bed: Bed, make_live: Make, ill: int, frozen: bool) -> None:
+    cluster = make_live({"safety": {"freeze_after": 2, "min_coverage": 0.5}})
+    cluster.reset(0)
+    for _ in range(3):
+        cluster.apply(Plan(proportions=HALF))
+        for name in sorted(bed.plans())[:ill]:
+            bed.plans()[name]["status"] = {"observedGeneration": 1, "error": "no iptables"}
+        cluster.advance(5.0)
+    assert (cluster.reasons == ("frozen",)) == frozen
 
 
 def test_a_node_agent_that_stays_silent_is_noticed(bed: Bed, make_live: Make) -> None:
@@ -252,7 +301,7 @@ def test_a_node_agent_that_stays_silent_is_noticed(bed: Bed, make_live: Make) ->
             if name != "shop.node-c":
                 plan["status"] = {"observedGeneration": plan["metadata"]["generation"]}
         cluster.advance(5.0)
-    assert log.decisions()[-1]["errors"] == ["node-c: its node agent has not applied a plan for 10 s"]
+    assert log.decisions()[-1]["node_agents"] == {"node-c": "has not applied a plan for 10 s"}
 
 
 def test_an_autoscaler_keeps_its_deployment(bed: Bed, make_live: Make) -> None:
@@ -314,6 +363,58 @@ def test_two_controllers_never_act_at_once(bed: Bed, make_live: Make) -> None:
     first.close()
     assert [path for _, path in bed.kubernetes.writes if "leases" not in path] == []
     assert bed.kubernetes.get("leases", "imbres-gym.shop", NAMESPACE)["spec"]["holderIdentity"] == "somebody-else"
+
+
+def test_a_leader_that_cannot_renew_holds_until_it_can(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    election = {"duration_s": 30.0, "deadline_s": 0.3, "retry_s": 0.02}
+    cluster = make_live({"election": election}, journal=log.journal)
+    cluster.reset(0)
+    bed.kubernetes.fail = lambda method, path: 503 if "leases" in path else None
+    wait_until(lambda: any(reason.startswith("not-leader") for reason in cluster.reasons))
+    bed.kubernetes.writes.clear()
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert log.decisions()[-1]["outcome"] == "held"
+    assert bed.kubernetes.writes == []
+    bed.kubernetes.fail = lambda method, path: None
+    wait_until(lambda: cluster.reasons == ())
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert bed.replicas("cart") == 4
+
+
+def test_a_slow_api_server_carries_no_write_over_the_end_of_the_lease(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    cluster = make_live({"election": {"duration_s": 30.0, "deadline_s": 0.3, "retry_s": 0.02}}, journal=log.journal)
+    cluster.reset(0)
+
+    def stuck(method: str, path: str) -> int | None:
+        if method == "POST" and "connectionplans" in path and not bed.plans():
+            wait_until(lambda: not cluster._elector.leads)
+        return 503 if "leases" in path else None
+
+    bed.kubernetes.fail = stuck
+    cluster.apply(Plan(proportions=HALF, replicas=MORE))
+    assert len(bed.plans()) == 1  # the one that was on its way
+    assert bed.replicas("cart") == 3
+    assert any("lease could not be renewed" in error for error in log.decisions()[-1]["errors"])
+
+
+def test_a_second_controller_waits_and_then_goes_on(bed: Bed, make_live: Make) -> None:
+    log = Log()
+    election = {"election": {"duration_s": 5.0, "deadline_s": 2.0, "retry_s": 0.02}}
+    first, second = make_live(election), make_live(election, journal=log.journal)
+    first.reset(0)
+    waiting = threading.Thread(target=second.reset, args=(0,))
+    waiting.start()
+    wait_until(lambda: bool(log.events("standby")))
+    first.apply(Plan(proportions=HALF, replicas=MORE))
+    assert second._elector.holder == first._elector._identity
+    assert not second._elector.leads
+    first.close()
+    waiting.join(timeout=10.0)
+    assert second._elector.leads
+    second.apply(Plan(replicas=MORE))
+    assert bed.replicas("cart") == 4
 
 
 def test_a_restart_finds_what_was_left(bed: Bed, make_live: Make) -> None:

@@ -60,7 +60,7 @@ class FakeApi:
     """The other requests, from memory; `down` makes all of them fail."""
 
     def __init__(self, *uids: str) -> None:
-        self.known = {uid: Pod("shop", f"pod-{uid}", False) for uid in uids}
+        self.known = {uid: Pod("shop", f"pod-{uid}") for uid in uids}
         self.off: set[str] = set()
         self.down = False
         self.reports: list[tuple[Key, PlanStatus]] = []
@@ -274,13 +274,14 @@ class ApiServer:
         return events
 
 
-def api_pod(uid: str, node: str = "node-1", *, host_network: bool = False) -> dict[str, Any]:
+def api_pod(uid: str, node: str = "node-1", *, host_network: bool = False, sidecar: str = "") -> dict[str, Any]:
     """A pod as the API server describes it."""
+    containers = [{"name": name} for name in ("app", sidecar) if name]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"namespace": "shop", "name": f"pod-{uid}", "uid": uid},
-        "spec": {"nodeName": node, "hostNetwork": host_network, "containers": []},
+        "spec": {"nodeName": node, "hostNetwork": host_network, "containers": containers},
     }
 
 

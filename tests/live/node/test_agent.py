@@ -6,9 +6,10 @@ import pytest
 from node_fakes import FakeApi, FakePlans, FakePods, spec, stored
 
 from imbres_gym.live.node.agent import Agent
-from imbres_gym.live.node.api import Pod
+from imbres_gym.live.node.api import ApiUnavailable, Pod
 from imbres_gym.live.node.enforcer import Enforcer
 from imbres_gym.live.node.metrics import Metrics
+from imbres_gym.live.node.plans import StoredPlan
 from imbres_gym.live.node.rules import NOTHING, Found
 
 WEIGHTS = [750_000, 250_000]
@@ -212,13 +213,28 @@ def test_as_long_as_the_kill_switch_was_never_readable_nothing_is_touched(node: 
     assert len(node.pods.written) == 1
 
 
+def test_a_silent_api_server_does_not_stop_the_loop(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [StoredPlan(f"ns-{k}", f"x{k}.node-1", f"u{k}", 1, "1", spec()) for k in range(40)]
+
+    def no_answer(namespace: str) -> bool:
+        node.now_s += 10.0
+        raise ApiUnavailable(f"{namespace}: timeout")
+
+    monkeypatch.setattr(node.api, "stopped", no_answer)
+    node.plans.set(*plans)
+    started_s = node.now_s
+    node.agent.step()
+    assert node.now_s - started_s <= 30.0
+    assert node.agent.healthy()
+
+
 @pytest.mark.parametrize(
     ("pod", "message"),
     [
         (None, "no pod of this uid is on this node"),
-        (Pod("bank", "pod-a", False), "the uid is that of another pod"),
-        (Pod("shop", "pod-z", False), "the uid is that of another pod"),
-        (Pod("shop", "pod-a", True), "shares the node's network"),
+        (Pod("bank", "pod-a"), "the uid is that of another pod"),
+        (Pod("shop", "pod-z"), "the uid is that of another pod"),
+        (Pod("shop", "pod-a", "it is not to be touched"), "it is not to be touched"),
     ],
 )
 def test_only_pods_of_the_plans_namespace_on_this_node_are_ruled(node: Node, pod: Pod | None, message: str) -> None:
@@ -232,12 +248,22 @@ def test_only_pods_of_the_plans_namespace_on_this_node_are_ruled(node: Node, pod
     assert message in (node.api.last().error or "")
 
 
+def test_a_pod_with_addresses_that_cannot_be_planned_is_named(node: Node) -> None:
+    content = spec("a", "b")
+    service = dict(content["pods"][0]["services"][0], clusterIp="fd00::7")
+    content["pods"][0]["services"] = [service]
+    node.plans.set(stored(content=content))
+    node.agent.step()
+    assert node.pods.in_force() == {"b": WEIGHTS}
+    assert node.api.last().error == "pod pod-a: fd00::7 is not an IPv4 address; only those can be planned"
+
+
 def test_a_pod_that_came_later_is_looked_up_but_not_all_the_time(node: Node) -> None:
     node.plans.set(stored(content=spec("a", "c")))
     for _ in range(20):
         node.later(0.1)
     assert node.api.requests.count("pods") <= 2
-    node.api.known["c"] = Pod("shop", "pod-c", False)
+    node.api.known["c"] = Pod("shop", "pod-c")
     node.pods.rules["c"] = NOTHING
     node.later(CHECK_S)
     assert node.pods.in_force() == {"a": WEIGHTS, "c": WEIGHTS}

@@ -30,6 +30,7 @@ NAME = "shop.node-1"
 def server() -> Iterator[ApiServer]:
     server = ApiServer()
     server.pods = [api_pod("a"), api_pod("b"), api_pod("far", node="node-2"), api_pod("net", host_network=True)]
+    server.pods += [api_pod("mesh", sidecar="istio-proxy")]
     server.start()
     yield server
     server.stop()
@@ -37,7 +38,7 @@ def server() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def pods(monkeypatch: pytest.MonkeyPatch) -> FakePods:
-    pods = FakePods.running("a", "b", "far", "net")
+    pods = FakePods.running("a", "b", "far", "net", "mesh")
     monkeypatch.setattr(module, "choose_backend", lambda: pods)
     monkeypatch.setattr(module, "Namespaces", lambda: pods)
     monkeypatch.setattr(module.logging, "basicConfig", lambda **_: None)
@@ -65,7 +66,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_an_agent_writes_reports_and_leaves(server: ApiServer, pods: FakePods, tmp_path: Path) -> None:
-    server.put_plan(NAME, spec("a", "b", "far", "net"))
+    server.put_plan(NAME, spec("a", "b", "far", "net", "mesh"))
     seen = {}
 
     def act() -> None:
@@ -83,6 +84,7 @@ def test_an_agent_writes_reports_and_leaves(server: ApiServer, pods: FakePods, t
     assert (seen["status"]["observedGeneration"], seen["status"]["appliedPods"]) == (1, 2)
     assert "pod pod-far: no pod of this uid is on this node" in seen["status"]["error"]
     assert "pod pod-net: it shares the node's network" in seen["status"]["error"]
+    assert "pod pod-mesh: Istio directs its connections (container istio-proxy)" in seen["status"]["error"]
     assert (seen["then"], seen["healed"]) == ({"a": [750_000, 250_000]}, None)
     assert all(found == NOTHING for found in pods.rules.values())
     assert server.plans[NAME]["status"]["error"] == "the node agent has ended and taken its rules out"

@@ -73,7 +73,7 @@ def test_only_the_ratio_of_weights_matters_and_a_share_of_nothing_is_no_rule() -
 
 @pytest.mark.parametrize("spec", [service(("fd00::1", 1.0)), service(("10.0.0.1", 1.0), ip="fd00::7")])
 def test_an_address_that_is_not_ipv4_is_refused(spec: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"front-1: fd00::. is not an IPv4 address"):
+    with pytest.raises(ValueError, match=r"fd00::. is not an IPv4 address"):
         rules_of(pod(spec))
 
 
