@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {"--seeds": "1", "--duration": "65s", "--workers": "1", "--steps": "48"}
+ON_A_CLUSTER = ("make testbed", "on=", "imbres-gym deploy ", "imbres-gym load ", "imbres-gym live ")
+"""Run by `tests/testbed/test_readme_on_the_bed.py`."""
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
@@ -21,8 +23,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
+    """All that need no cluster."""
     lines = [line.split("  #")[0].split(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line]
+    return [line for line in lines if line and not line.startswith(ON_A_CLUSTER)]
 
 
 def shortened(command: str, out: Path) -> list[str]:
