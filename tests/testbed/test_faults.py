@@ -134,7 +134,7 @@ def test_a_killed_node_agent_comes_back_to_the_same_rules(loaded: Bed, running: 
     for pod in victims:
         assert pod.metadata is not None and pod.metadata.uid is not None
         for folder in Path("/sys/fs/cgroup/cpu").glob(f"*/kubepods/*/pod{pod.metadata.uid}/*"):
-            for pid in (folder / "cgroup.procs").read_text().split():
+            for pid in (folder / "cgroup.procs").read_text().split() if folder.is_dir() else ():
                 if b"imbres_gym" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     subprocess.run(["kill", "-KILL", pid], check=True)
     wait_for(lambda: not manifests.agents_ready(), "agents gone", 30.0, pause_s=0.1)
@@ -223,7 +223,8 @@ def test_a_metric_that_is_not_a_number_holds_the_last_plan(loaded: Bed, new_cont
     )
     controller.start()
     event, _ = controller.wait_decision("held", 150.0)
-    assert event["measured"]["node_cpu"] in ({}, dict.fromkeys((n.name for n in layout.NODES), None)), event
+    assert any(reason.startswith("partial") for reason in event["reasons"]), event
+    assert sum(event["measured"]["dropped"].values()) >= len(layout.NODES)
     assert plans(loaded) == {}
 
 
@@ -240,7 +241,8 @@ def test_too_few_rights_are_refused_before_anything_is_done(
         new_controller(namespace="kube-system").command("doctor"), capture_output=True, text=True, timeout=150.0
     )
     assert doctor.returncode == 1
-    assert "rights" in doctor.stdout
+    assert "forbidden" in doctor.stdout
+    assert "to fix." in doctor.stdout
 
 
 def test_a_restarted_and_wiped_redis_loses_no_decision(
@@ -316,8 +318,9 @@ def test_a_killed_node_is_planned_around_and_planned_for_when_it_is_back(
         tell(f"node killed: in no other node's plan after {took_s:.0f} s")
     finally:
         nodes.revive(victim)
-    wait_for(machine.is_up, "bed whole", 120.0)
     names = loaded.application.microservices
-    back_s = wait_for(lambda: all(loaded.ready(name) == 3 for name in names), "all ready again", 180.0)
+    back_s = wait_for(
+        lambda: machine.is_up() and all(loaded.ready(name) == 3 for name in names), "all ready again", 240.0
+    )
     tell(f"node back: all containers ready after {back_s:.0f} s")
     running.wait_decision("applied", 60.0, after=len(running.events()))

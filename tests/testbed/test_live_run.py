@@ -123,21 +123,22 @@ def test_load_moves_away_from_interference_and_the_tail_falls(
 
 
 def test_an_agent_scales_deployments_and_gives_them_back(deployed: Bed, new_controller: NewController) -> None:
-    controller = new_controller(agent="hpa-full", scaling_interval_s=15, min_replicas=1, max_replicas=4)
+    deployed.scale("pricing", 1)
+    wait_for(lambda: len(deployed.pods("pricing")) == 1, "one left", 60.0)
     before = replicas(deployed)
+    controller = new_controller(agent="hpa-full", min_replicas=1, max_replicas=4)
     controller.start()
-    background = Background(deployed, 6.0, 110.0, seed=8)
-    event, _ = controller.wait_for(
-        lambda e: e["event"] == "decision" and any(r["given"] != r["current"] for r in e["replicas"]), "scaling", 150.0
-    )
-    changed = {r["microservice"]: r["given"] for r in event["replicas"] if r["given"] != r["current"]}
-    wait_for(lambda: replicas(deployed) != before, "Deployments scaled", 10.0)
-    name = next(iter(changed))
-    assert replicas(deployed)[name] != before[name]
-    requests = background.join()
-    assert controller.stop() == 0
-    assert replicas(deployed) == before
-    wait_for(lambda: all(deployed.ready(n) == 3 for n in before), "all ready again", 120.0)
+    # One container of pricing uses three quarters of its quota then; the agent aims at a half.
+    background = Background(deployed, 25.0, 120.0, seed=8)
+    try:
+        wait_for(lambda: replicas(deployed)["pricing"] > 1, "pricing scaled out", 150.0)
+        wait_for(lambda: deployed.ready("pricing") == replicas(deployed)["pricing"], "ready", 60.0)
+    finally:
+        requests = background.join()
+        assert controller.stop() == 0
+        assert replicas(deployed) == before
+        deployed.scale("pricing", 3)
+    wait_for(lambda: all(deployed.ready(name) == 3 for name in before), "all ready again", 120.0)
     assert all(request.ok for request in requests)
 
 
