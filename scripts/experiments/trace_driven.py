@@ -61,8 +61,8 @@ class Settings:
     cluster_seed: int = 2000
     duration_s: float = 1800.0
     warmup_s: float = 600.0
-    seeds: int = 3
-    targets: tuple[float, ...] = (0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3)
+    seeds: int = 2
+    targets: tuple[float, ...] = (0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4)
     """CPU targets of HPA that are tried."""
     profiled_loads: tuple[float, ...] = LOADS
     profile_seeds: tuple[int, ...] = (2000,)
