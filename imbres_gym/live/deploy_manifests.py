@@ -122,6 +122,15 @@ def _deployment(name: str, application: Application, options: DeployOptions, con
         "enableServiceLinks": True,
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "runAsGroup": 65534},
+        # As the simulator places them; a full node is no reason to wait.
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": _selector(name, application)},
+            }
+        ],
         "containers": [_container(name, application, options)],
         "volumes": [volume],
     }

@@ -64,7 +64,7 @@ def noisy(deployed: Bed) -> Iterator[layout.Node]:
     entries = Counter(pod.spec.nodeName for pod in deployed.pods("frontend"))
     callees = Counter(pod.spec.nodeName for name in ("catalogue", "pricing", "orders") for pod in deployed.pods(name))
     node = min((n for n in layout.NODES if callees[n.name]), key=lambda n: (entries[n.name], -callees[n.name]))
-    stress.start(node, 0.97 * layout.NODE_CORES)
+    stress.start(node, 0.9 * layout.NODE_CORES)
     yield node
     stress.stop(node)
 

@@ -110,6 +110,13 @@ def test_pods_have_no_rights_that_they_do_not_need(application: Application) -> 
         assert rights["readOnlyRootFilesystem"] is True
 
 
+def test_containers_of_a_microservice_are_spread_over_the_nodes(application: Application) -> None:
+    for name, deployment in of_kind(manifests(application, OPTIONS), "Deployment").items():
+        (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert (spread["maxSkew"], spread["topologyKey"]) == (1, "kubernetes.io/hostname")
+        assert spread["labelSelector"]["matchLabels"][MICROSERVICE_LABEL] == name
+
+
 def test_a_changed_application_starts_new_pods(application: Application) -> None:
     def template(of: Application) -> dict[str, Any]:
         return dict(of_kind(manifests(of, OPTIONS), "Deployment")["frontend"]["spec"]["template"]["metadata"])
