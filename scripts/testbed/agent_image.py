@@ -20,8 +20,16 @@ from scripts.testbed.layout import ROOT
 from scripts.testbed.steps import BedError, call, step
 
 AGENT = "localhost/imbres-gym:1"
-PROGRAMS = ("iptables-legacy-restore", "iptables-legacy-save", "iptables-nft-restore", "iptables-nft-save")
-PROGRAMS += ("iptables", "iptables-save", "iptables-restore", "nft", "ss", "nsenter", "unshare")
+PROGRAMS = (
+    "iptables-legacy-restore",
+    "iptables-legacy-save",
+    "iptables-nft-restore",
+    "iptables-nft-save",
+    "nft",
+    "ss",
+    "nsenter",
+    "unshare",
+)
 LIBRARIES = ("lightkube", "prometheus-client", "pydantic", "pyyaml", "rich", "typer")
 SOURCES = ("imbres_gym", "envs", "agents", "configs")
 SITE = "usr/lib/python3/dist-packages"
@@ -32,7 +40,7 @@ def build() -> Path:
     """Make the image if something of it has changed; returns its archive."""
     archive = FOLDER / "agent.tar"
     sources = list(_files_of_checkout())
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for name, path in sources:
         digest.update(name.encode() + b"\0" + path.read_bytes())
     mark = FOLDER / f"agent.{digest.hexdigest()[:16]}"

@@ -68,7 +68,7 @@ def build() -> list[Path]:
 
 def python_layer() -> bytes:
     """Debian's Python and what it loads; kept in the cache."""
-    kept = FOLDER / "python.layer"
+    kept = FOLDER / f"python.{hashlib.sha256(' '.join(PYTHON_PACKAGES).encode()).hexdigest()[:16]}.layer"
     if not kept.exists():
         packages, root = FOLDER / "packages", FOLDER / "root"
         for folder in (packages, root):
