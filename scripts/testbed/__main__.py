@@ -1,4 +1,4 @@
-"""`python3 -m scripts.testbed up|down|status|stress|kill|start`: a cluster of three nodes on this machine, as root."""
+"""`python3 -m scripts.testbed check|up|down|status|stress|kill|start`: a cluster of three nodes on this machine, as root."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def main() -> int:
     """Run the command that the command line names; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m scripts.testbed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="say whether it can run here; exit code 1 if not")
     commands.add_parser("up", help="build what is not in the cache, and start everything")
     commands.add_parser("down", help="stop everything, and leave nothing behind")
     commands.add_parser("status", help="say how it is; exit code 1 if not all is well")
@@ -34,7 +35,9 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.command == "up":
+    if options.command == "check":
+        bed.check()
+    elif options.command == "up":
         bed.up()
     elif options.command == "down":
         bed.down()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,21 +68,36 @@ SYSCTLS = tuple(
 """Settings of the machine that the bed or a kubelet changes; `down` sets them back."""
 
 
+def check() -> None:
+    """Refuse a machine that the bed cannot run on.
+
+    Raises:
+        BedError: not root, not Debian 12, or not cgroup version 1.
+    """
+    if os.geteuid() != 0:
+        raise BedError("the bed makes network namespaces and cgroups: run it as root")
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
+        raise BedError(f"the bed is made of Debian 12's packages; this is {system.get('PRETTY_NAME', 'another system')}")
+    cgroups.check()
+
+
 def up() -> None:
     """Build what is not in the cache and start everything; a running bed is left alone.
 
     Raises:
         BedError: something does not start; says what, and the end of its log.
     """
-    if os.geteuid() != 0:
-        raise BedError("the bed makes network namespaces and cgroups: run it as root")
+    check()
     if is_up():
         print(f"the bed is up already; {_how_to_use()}")
         return
     if RUN.exists():
         print("found the remains of a bed")
         down()
-    cgroups.check()
     try:
         _up()
     except BaseException:
