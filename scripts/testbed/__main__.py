@@ -1,4 +1,4 @@
-"""`python3 -m scripts.testbed check|up|down|status|stress|kill|start`: a cluster of three nodes on this machine, as root."""
+"""`python3 -m scripts.testbed check|up|down|status|stress|kill|start`: three nodes on this machine, as root."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def check() -> None:
     except OSError:
         system = {}
     if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
-        raise BedError(f"the bed is made of Debian 12's packages; this is {system.get('PRETTY_NAME', 'another system')}")
+        raise BedError(
+            f"the bed is made of Debian 12's packages; this is {system.get('PRETTY_NAME', 'another system')}"
+        )
     cgroups.check()
 
 
