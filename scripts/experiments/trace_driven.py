@@ -44,7 +44,8 @@ from scripts.experiments.runs import (  # noqa: E402
     run_time,
 )
 
-OURS = ("imbres", "imbres-cautious")
+OURS = ("imbres", "imbres-cautious", "imbres-balanced")
+"""The last one is Imbres without load shifting."""
 RIVALS = ("hpa-full", "hpa", "erms-full", "rhythm-full")
 
 
@@ -128,6 +129,12 @@ def planner(name: str, scaler: str, profile: Path) -> AgentConfig:
     return config.model_copy(update={"name": name, "options": {**config.options, "scaling": scaling}})
 
 
+def without_shifting(config: AgentConfig) -> AgentConfig:
+    """An agent with balanced load in place of its load tier."""
+    load = load_agent_config("hpa-full").options["load"]
+    return config.model_copy(update={"name": "imbres-balanced", "options": {**config.options, "load": load}})
+
+
 def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[list[EpisodeResult], str]:
     """Every episode of the evaluation, and the table of HPA's search."""
     scenario = make_scenario(settings)
@@ -141,7 +148,8 @@ def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[li
         lambda tasks: run_episodes(tasks, folder / "tuning", executor),
         TUNING_SEEDS[:1],
     )
-    agents = {name: load_agent_config(name) for name in OURS}
+    agents = {name: load_agent_config(name) for name in OURS[:2]}
+    agents["imbres-balanced"] = without_shifting(agents["imbres"])
     agents |= {item.agent: item.config for item in tuned}
     agents["erms-full"] = planner("erms-full", "agents.scaling.erms.policy:ErmsScaling", profile)
     agents["rhythm-full"] = planner("rhythm-full", "agents.scaling.rhythm:RhythmScaling", profile)
