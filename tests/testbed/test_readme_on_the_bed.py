@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from live_cluster import APPLICATION, Bed
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORTER = {"--duration 5m": "--duration 60s", "--duration 3m": "--duration 30s"}
@@ -26,8 +26,8 @@ def test_the_block_starts_and_ends_the_bed() -> None:
     assert lines[0].split("#")[0].strip() == "make testbed" and lines[-1] == "make testbed-down"
 
 
-@pytest.mark.usefixtures("bed")
-def test_its_commands_deploy_load_check_and_control(tmp_path: Path) -> None:
+def test_its_commands_deploy_load_check_and_control(bed: Bed, tmp_path: Path) -> None:
+    bed.delete(APPLICATION)  # what other tests deployed leaves no room
     script = "\n".join(["set -e", *block()[1:-1], "wait"])
     for long, short in SHORTER.items():
         assert long in script
