@@ -58,7 +58,7 @@ def test_a_window_has_the_intervals_of_its_length_only() -> None:
         window.reset()
 
 
-@given(st.integers(1, 2000), st.integers(0, 400), st.integers(1, 40), st.sampled_from([50.0, 90.0, 99.0]))
+@given(st.integers(400, 2000), st.integers(0, 400), st.integers(1, 40), st.sampled_from([50.0, 90.0, 99.0]))
 def test_an_even_sample_has_the_percentile_of_all_requests(
     good: int, failed: int, thinning: int, percentile: float
 ) -> None:
@@ -70,7 +70,7 @@ def test_an_even_sample_has_the_percentile_of_all_requests(
     ranks = np.sort(np.concatenate([sample, np.full(failed, FAILED_MS)]))
     rank = percentile / 100.0 * (ranks.size - 1)
     low, high = ranks[max(int(rank) - 2, 0)], ranks[min(int(rank) + 3, ranks.size - 1)]
-    assert low <= tail_latency(np.concatenate([everyone]), failed * thinning, percentile) <= high
+    assert low <= tail_latency(everyone, failed * thinning, percentile) <= high
 
 
 def test_parts_of_which_one_is_a_sample_count_by_their_requests() -> None:

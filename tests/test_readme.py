@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {"--seeds": "1", "--duration": "65s", "--workers": "1", "--steps": "48"}
-ON_A_CLUSTER = ("make testbed", "on=", "imbres-gym deploy ", "imbres-gym load ", "imbres-gym live ")
+ON_A_CLUSTER = ("make testbed", "on=", "sleep ", "imbres-gym deploy ", "imbres-gym load ", "imbres-gym live ")
 """Run by `tests/testbed/test_readme_on_the_bed.py`."""
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 

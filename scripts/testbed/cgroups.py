@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -45,12 +46,11 @@ def set_quota(folder: Path, cores: float) -> None:
 def pids_of(node: Node) -> set[int]:
     """Processes in a node's cgroups: its containers and the noise, not kubelet and containerd."""
     pids: set[int] = set()
-    for controller in CONTROLLERS:
-        for file in (CGROUPS / controller / node.cgroup).glob("**/cgroup.procs"):
-            try:
-                pids.update(int(line) for line in file.read_text().split())
-            except OSError:  # the group went while it was read
-                continue
+    for folder in _folders(node):
+        try:
+            pids.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
+        except OSError:  # the group went while it was read
+            continue
     return pids
 
 
@@ -76,12 +76,12 @@ def remove() -> None:
     """Delete the cgroups of all nodes, which must be empty."""
     for node in NODES:
         for folder in _folders(node):
-            if folder.exists():
+            with contextlib.suppress(FileNotFoundError):  # a runtime may be at it, too
                 folder.rmdir()
 
 
 def _folders(node: Node) -> list[Path]:
-    """A node's groups in every tree, the deepest first."""
+    """A node's groups in every tree, the deepest first; those that go meanwhile are left out (`os.walk`)."""
     tops = [tree / node.cgroup for tree in CGROUPS.iterdir() if tree.is_dir()]
     return [Path(root) for top in tops for root, _, _ in os.walk(top, topdown=False)]
 

@@ -27,6 +27,7 @@ RUN = (
     "socat",
     "ethtool",
     "openssl",
+    "libfaketime",
 )
 
 

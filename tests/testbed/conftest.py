@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 from controller import Controller
 from live_cluster import APPLICATION, NAMESPACE, Bed
 
+from imbres_gym.live import deploy
 from scripts.testbed import bed as machine
 from scripts.testbed import manifests
 
@@ -43,6 +44,7 @@ def deployed(bed: Bed) -> Bed:
 @pytest.fixture(scope="session")
 def kubeconfig(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the controller's service account, with the rights that the manifests give it."""
+    deploy.apply(bed.client, [], NAMESPACE)  # the namespace that the rights are for
     return manifests.controller_kubeconfig(tmp_path_factory.mktemp("rights") / "kubeconfig", NAMESPACE)
 
 

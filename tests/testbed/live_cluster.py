@@ -60,6 +60,16 @@ class Bed:
         scale = Deployment.Scale(metadata=ObjectMeta(name=microservice), spec=ScaleSpec(replicas=replicas))
         self.client.patch(Deployment.Scale, microservice, scale, namespace=NAMESPACE)
 
+    def replicas(self) -> dict[str, int]:
+        """Wanted replicas of every Deployment."""
+        from lightkube.resources.apps_v1 import Deployment
+
+        found = {}
+        for deployment in self.client.list(Deployment, namespace=NAMESPACE):
+            assert deployment.metadata is not None and deployment.spec is not None
+            found[str(deployment.metadata.name)] = deployment.spec.replicas or 0
+        return found
+
     def ready(self, microservice: str) -> int:
         from lightkube.resources.apps_v1 import Deployment
 

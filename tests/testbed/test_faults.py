@@ -70,16 +70,6 @@ def in_force(bed: Bed) -> bool:
     return bool(states) and all(s.get("observedGeneration") == g and not s.get("error") for s, g in states)
 
 
-def replicas(bed: Bed) -> dict[str, int]:
-    from lightkube.resources.apps_v1 import Deployment
-
-    found = {}
-    for deployment in bed.client.list(Deployment, namespace=NAMESPACE):
-        assert deployment.metadata is not None and deployment.metadata.name is not None and deployment.spec is not None
-        found[deployment.metadata.name] = deployment.spec.replicas or 0
-    return found
-
-
 def test_without_prometheus_the_last_plan_is_held(loaded: Bed, running: Controller, tell: Tell) -> None:
     wait_for(lambda: in_force(loaded), "plans in force", 20.0)
     processes.kill("prometheus")
@@ -144,7 +134,7 @@ def test_a_killed_node_agent_comes_back_to_the_same_rules(loaded: Bed, running: 
 
 def test_a_killed_controller_finds_what_it_left(loaded: Bed, running: Controller, tell: Tell) -> None:
     left = {name: plan.spec for name, plan in plans(loaded).items()}
-    before = replicas(loaded)
+    before = loaded.replicas()
     running.kill()
     assert {name: plan.spec for name, plan in plans(loaded).items()} == left
     said = len(running.events())
@@ -155,7 +145,7 @@ def test_a_killed_controller_finds_what_it_left(loaded: Bed, running: Controller
     tell(f"killed controller: leads again after {took_s:.0f} s, decides {again_s:.0f} s later")
     assert running.stop() == 0
     assert plans(loaded) == {}
-    assert replicas(loaded) == before
+    assert loaded.replicas() == before
 
 
 def test_of_two_controllers_one_acts_and_the_other_takes_over(
@@ -170,6 +160,24 @@ def test_of_two_controllers_one_acts_and_the_other_takes_over(
     _, took_s = second.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
     tell(f"leader killed: the other leads after {took_s:.0f} s")
     second.wait_decision("applied", 60.0)
+
+
+@pytest.mark.parametrize("off_s", [3600.0, -3600.0])
+def test_a_controller_with_a_wrong_clock_neither_takes_over_nor_errs(
+    loaded: Bed, running: Controller, new_controller: NewController, tell: Tell, off_s: float
+) -> None:
+    skewed = new_controller()
+    skewed.start(clock_off_s=off_s)
+    skewed.wait_for(lambda e: e["event"] == "standby", "standby", 120.0)
+    time.sleep(20.0)  # longer than a lease lasts
+    assert [e["event"] for e in skewed.events()] == ["standby"]
+    running.kill()
+    _, took_s = skewed.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
+    tell(f"clock off by {off_s:+.0f} s: leads after {took_s:.0f} s")
+    skewed.wait_decision("applied", 60.0)
+    wait_for(lambda: in_force(loaded), "plans in force", 30.0)
+    assert skewed.stop() == 0
+    assert plans(loaded) == {}
 
 
 def test_an_evicted_pod_is_left_out_of_the_plans(loaded: Bed, running: Controller, tell: Tell) -> None:
@@ -231,12 +239,12 @@ def test_a_metric_that_is_not_a_number_holds_the_last_plan(loaded: Bed, new_cont
 def test_too_few_rights_are_refused_before_anything_is_done(
     loaded: Bed, new_controller: NewController, kubeconfig: Path
 ) -> None:
-    before = replicas(loaded)
+    before = loaded.replicas()
     config = new_controller(namespace="kube-system").command("run")
     done = subprocess.run([*config, "--duration", "10s"], capture_output=True, text=True, timeout=150.0)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert "forbidden" in done.stderr
-    assert replicas(loaded) == before
+    assert loaded.replicas() == before
     doctor = subprocess.run(
         new_controller(namespace="kube-system").command("doctor"), capture_output=True, text=True, timeout=150.0
     )

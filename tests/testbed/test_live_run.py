@@ -28,16 +28,6 @@ def plans(bed: Bed) -> list[Any]:
     return list(bed.client.list(create_namespaced_resource(GROUP, VERSION, KIND, PLURAL), namespace=NAMESPACE))
 
 
-def replicas(bed: Bed) -> dict[str, int]:
-    from lightkube.resources.apps_v1 import Deployment
-
-    found = {}
-    for deployment in bed.client.list(Deployment, namespace=NAMESPACE):
-        assert deployment.metadata is not None and deployment.metadata.name is not None and deployment.spec is not None
-        found[deployment.metadata.name] = deployment.spec.replicas or 0
-    return found
-
-
 class Background:
     """Load from a thread of its own while a test does other things."""
 
@@ -84,7 +74,7 @@ def test_a_dry_run_changes_nothing(deployed: Bed, new_controller: NewController)
     background.join()
     assert done.returncode == 0, done.stderr
     assert plans(deployed) == []
-    assert replicas(deployed) == dict.fromkeys(deployed.application.microservices, 3)
+    assert deployed.replicas() == dict.fromkeys(deployed.application.microservices, 3)
 
 
 def share_of_node(bed: Bed, node: str, window: str) -> float:
@@ -125,18 +115,18 @@ def test_load_moves_away_from_interference_and_the_tail_falls(
 def test_an_agent_scales_deployments_and_gives_them_back(deployed: Bed, new_controller: NewController) -> None:
     deployed.scale("pricing", 1)
     wait_for(lambda: len(deployed.pods("pricing")) == 1, "one left", 60.0)
-    before = replicas(deployed)
+    before = deployed.replicas()
     controller = new_controller(agent="hpa-full", min_replicas=1, max_replicas=4)
     controller.start()
     # One container of pricing uses three quarters of its quota then; the agent aims at a half.
     background = Background(deployed, 25.0, 120.0, seed=8)
     try:
-        wait_for(lambda: replicas(deployed)["pricing"] > 1, "pricing scaled out", 150.0)
-        wait_for(lambda: deployed.ready("pricing") == replicas(deployed)["pricing"], "ready", 60.0)
+        wait_for(lambda: deployed.replicas()["pricing"] > 1, "pricing scaled out", 150.0)
+        wait_for(lambda: deployed.ready("pricing") == deployed.replicas()["pricing"], "ready", 60.0)
     finally:
         requests = background.join()
         assert controller.stop() == 0
-        assert replicas(deployed) == before
+        assert deployed.replicas() == before
         deployed.scale("pricing", 3)
     wait_for(lambda: all(deployed.ready(name) == 3 for name in before), "all ready again", 120.0)
     assert all(request.ok for request in requests)
