@@ -9,7 +9,6 @@ from imbres_gym.config import available
 from imbres_gym.scenario import load_scenario
 from imbres_gym.sim.interference import MovingInterference
 
-
 EVALUATED = sorted({name.split("/")[0] for name in available("scenarios") if name.endswith("/high-strict")})
 """The applications that agents are compared on: not that of the test bed."""
 
