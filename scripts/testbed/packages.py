@@ -27,7 +27,6 @@ RUN = (
     "socat",
     "ethtool",
     "openssl",
-    "libfaketime",
 )
 
 

@@ -20,9 +20,6 @@ from scripts.testbed.layout import CONTEXT, ROOT
 
 Event = dict[str, Any]
 
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-"""Debian's libfaketime."""
-
 
 class Controller:
     """One controller; its journal is read from a file, so that it never waits for a reader."""
@@ -41,12 +38,9 @@ class Controller:
         files = ["--config", str(self.config), "--context", CONTEXT, "--kubeconfig", str(self.kubeconfig)]
         return [sys.executable, "-m", "imbres_gym", "live", *words, *files]
 
-    def start(self, clock_off_s: float = 0.0) -> None:
-        """Start it; its clock (not the monotonic one) is wrong by so much."""
-        skewed = {"LD_PRELOAD": FAKETIME, "FAKETIME": f"{clock_off_s:+.0f}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        env = {**os.environ, **(skewed if clock_off_s else {})}
+    def start(self) -> None:
         with self._journal.open("ab") as journal, (self.folder / "errors").open("ab") as errors:
-            self.process = subprocess.Popen(self.command("run"), stdout=journal, stderr=errors, cwd=ROOT, env=env)
+            self.process = subprocess.Popen(self.command("run"), stdout=journal, stderr=errors, cwd=ROOT)
 
     def events(self, kind: str | None = None) -> list[Event]:
         """What it has said so far; a line that is being written is not read yet."""

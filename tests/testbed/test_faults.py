@@ -162,24 +162,6 @@ def test_of_two_controllers_one_acts_and_the_other_takes_over(
     second.wait_decision("applied", 60.0)
 
 
-@pytest.mark.parametrize("off_s", [3600.0, -3600.0])
-def test_a_controller_with_a_wrong_clock_neither_takes_over_nor_errs(
-    loaded: Bed, running: Controller, new_controller: NewController, tell: Tell, off_s: float
-) -> None:
-    skewed = new_controller()
-    skewed.start(clock_off_s=off_s)
-    skewed.wait_for(lambda e: e["event"] == "standby", "standby", 120.0)
-    time.sleep(20.0)  # longer than a lease lasts
-    assert [e["event"] for e in skewed.events()] == ["standby"]
-    running.kill()
-    _, took_s = skewed.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
-    tell(f"clock off by {off_s:+.0f} s: leads after {took_s:.0f} s")
-    skewed.wait_decision("applied", 60.0)
-    wait_for(lambda: in_force(loaded), "plans in force", 30.0)
-    assert skewed.stop() == 0
-    assert plans(loaded) == {}
-
-
 def test_an_evicted_pod_is_left_out_of_the_plans(loaded: Bed, running: Controller, tell: Tell) -> None:
     from lightkube.resources.core_v1 import Pod
 
