@@ -6,15 +6,17 @@ import copy
 import json
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from fake_server import FakeServer
+
 Object = dict[str, Any]
 
 
-class FakeKubernetes:
+class FakeKubernetes(FakeServer):
     """Keeps objects by plural, namespace and name; Deployments get their pods at once."""
 
     def __init__(self) -> None:
@@ -54,16 +56,7 @@ class FakeKubernetes:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.serve(Handler)
 
     def kubeconfig(self, folder: Path) -> Path:
         path = folder / "kubeconfig"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from fake_server import FakeServer
 
 Series = list[tuple[dict[str, str], float]]
 EDGES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class HttpFake:
+class HttpFake(FakeServer, ABC):
     """Answers GET requests with what `answer` returns: a status and a body."""
 
     def __init__(self) -> None:
@@ -39,19 +41,11 @@ class HttpFake:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
+        self.serve(Handler)
 
+    @abstractmethod
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        """Status and body."""
 
 
 class FakePrometheus(HttpFake):
