@@ -30,6 +30,10 @@ WAVES = 8
 FEW = 32
 """So few requests are drawn one by one."""
 
+LISTED = 512
+"""Latencies that are listed of a class in a step; of more requests, an even sample. A 95th percentile between two of
+them is off by far less than by chance (a thousand requests: 0.7 % of the levels)."""
+
 
 BRIDGE_POINTS = 128
 
@@ -115,13 +119,12 @@ def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
 
 
 @inlined
-def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, latencies):
-    """Sorted latencies of as many requests of class c as there is room for in `latencies`.
+def measured_levels(composed, c, waves, inflation, count, streams, bridge, upto):
+    """Share of `count` requests of class c below each edge of its bins, as a finite sample shows it.
 
     `bridge` (BRIDGE_POINTS,) and `upto` (BINS + 1,) are overwritten.
     """
-    chance, width, count = composed.chance[c], composed.width[c], len(latencies)
-    bins, n = len(chance), waves.shape[1]
+    chance, bins, n = composed.chance[c], composed.chance.shape[1], waves.shape[1]
     size = math.sqrt(inflation / count) if count >= FEW else 0.0
     bridge[:] = 0.0
     for j in range(WAVES):
@@ -131,16 +134,21 @@ def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, lat
     upto[0] = 0.0
     for b in range(bins):
         upto[b + 1] = upto[b] + chance[b]
-    total = upto[bins]
+    scale = 1.0 / upto[bins]
     for b in range(1, bins):
-        level = upto[b] / total
+        level = upto[b] * scale
         place = min(max(level * n - 0.5, 0.0), n - 1.001)
         i = int(place)
         upto[b] = max(upto[b - 1], level + bridge[i] + (place - i) * (bridge[i + 1] - bridge[i]))
     upto[bins] = max(1.0, upto[bins - 1])
-    origin = composed.origin[c]
+
+
+@inlined
+def list_latencies(origin, width, upto, count, streams, latencies):
+    """Sorted latencies, of `count` requests or of an even sample of them, as many as `latencies` has room for."""
+    bins, listed = len(upto) - 1, len(latencies)
     if count < FEW:
-        for r in range(count):
+        for r in range(listed):
             u, b = uniform(streams, DELAYS), 0
             while b < bins - 1 and upto[b + 1] < u:
                 b += 1
@@ -150,10 +158,22 @@ def measured_latencies(composed, c, waves, inflation, streams, bridge, upto, lat
     # Evenly spread levels, bin by bin: many requests share one.
     r = 0
     for b in range(bins):
-        end = count if b == bins - 1 else levels_up_to(upto[b + 1], count)
+        end = listed if b == bins - 1 else levels_up_to(upto[b + 1], listed)
         for i in range(r, end):
-            latencies[i] = origin + (b + part_of_bin((i + 0.5) / count, upto[b], upto[b + 1])) * width
+            latencies[i] = origin + (b + part_of_bin((i + 0.5) / listed, upto[b], upto[b + 1])) * width
         r = max(r, end)
+
+
+@inlined
+def share_above(origin, width, upto, limit):
+    """Share of the requests that take longer than a limit."""
+    place, bins = (limit - origin) / width, len(upto) - 1
+    if place <= 0.0:
+        return 1.0
+    if place >= bins:
+        return 0.0
+    b = int(place)
+    return max(0.0, 1.0 - (upto[b] + (place - b) * (upto[b + 1] - upto[b])))
 
 
 @inlined
@@ -198,27 +218,32 @@ def within(values, limit):
 
 
 @kernel
-def draw_requests(waves, streams, work, deadline_ms, sla_ms, begin, latencies, good, tally):
-    """Sorted latencies of the requests that end without failure, and the count of all that end.
+def draw_requests(waves, streams, work, deadline_ms, sla_ms, tally):
+    """Latencies of the requests that end without failure, into `work`, and the count of all that end.
 
     Args:
         waves: see `bridge_waves`.
         streams: random numbers.
-        work: of the step.
+        work: of the step; `latencies` (C, LISTED) and `listed` (C,) are overwritten.
         deadline_ms: (C,) a slower request fails.
         sla_ms: a slower one is slow.
-        begin: (C + 1,) ranges of the classes in `latencies`: a place for each request that does not fail, or fewer.
-        latencies: (begin[-1],) is overwritten, sorted within a class.
-        good: (C,) is overwritten: how many of the class's latencies meet its deadline, the first ones.
         tally: counts requests.
     """
-    for c in range(len(good)):
-        values = latencies[begin[c] : begin[c + 1]]
-        measured_latencies(work.composed, c, waves, work.inflation[c], streams, work.bridge, work.upto, values)
-        good[c] = within(values, deadline_ms[c])
-        stands_for = (work.every[c] - work.failed[c]) / max(len(values), 1)
-        late = np.int64(np.rint((len(values) - good[c]) * stands_for))
-        slow = np.int64(np.rint((len(values) - within(values, sla_ms)) * stands_for))
+    composed, upto = work.composed, work.upto
+    for c in range(len(deadline_ms)):
+        count = np.int64(work.every[c] - work.failed[c])
+        values = work.latencies[c, : min(count, LISTED)]
+        late, slow = 0, 0
+        if count > 0:
+            origin, width = composed.origin[c], composed.width[c]
+            measured_levels(composed, c, waves, work.inflation[c], count, streams, work.bridge, upto)
+            list_latencies(origin, width, upto, count, streams, values)
+            if len(values) == count:
+                late, slow = count - within(values, deadline_ms[c]), count - within(values, sla_ms)
+            else:
+                late = np.int64(np.rint(count * share_above(origin, width, upto, deadline_ms[c])))
+                slow = np.int64(np.rint(count * share_above(origin, width, upto, sla_ms)))
+        work.listed[c] = within(values, deadline_ms[c])
         tally.ended[c] += np.int64(work.every[c])
         tally.failed[c] += np.int64(work.failed[c]) + late
         tally.slow[c] += np.int64(work.failed[c]) + max(slow, late)

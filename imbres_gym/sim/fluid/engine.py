@@ -18,11 +18,6 @@ from imbres_gym.telemetry import ClusterInfo
 
 Floats = NDArray[np.float64]
 
-LISTED_PER_S = 4000.0
-"""Latencies of a request class that are listed per second; of more requests an even sample is [1/s]. Several times what
-the shipped scenarios have, so that they are not thinned; a p95 of so many has no error that matters: estimate."""
-
-
 class Engine:
     """What does not change in an episode: kinds of calls, response surfaces, sizes of containers."""
 
@@ -30,8 +25,6 @@ class Engine:
         app, effects = scenario.application, scenario.effects
         services = list(app.microservices.values())
         self._scenario = scenario
-        self._sla_ms = info.sla_ms
-        self._waves = draw.bridge_waves()
         idle_cores = np.array([service.idle_cores for service in services])
         quota = (info.cores - idle_cores) * effects.period_ms
         slack = np.minimum(effects.slack_ms * max(0.0, effects.cpus - 1.0) / quota, 0.5)
@@ -48,6 +41,8 @@ class Engine:
             tails=own.make_tails(),
             response=make_response(app, effects),
             store_shape=effects.store_shape,
+            waves=draw.bridge_waves(),
+            sla_ms=info.sla_ms,
             idle_cores=idle_cores,
             host_cores=float(info.host_cores),
         )
@@ -74,13 +69,8 @@ class Engine:
             work,
             tally,
         )
-        begin = np.zeros(len(kinds.root) + 1, np.int64)
-        listed = np.minimum(work.every - work.failed, np.ceil(LISTED_PER_S * seconds))
-        np.cumsum(listed.astype(np.int64), out=begin[1:])
-        good, latencies = np.zeros(len(kinds.root), np.int64), np.empty(begin[-1])
-        draw.draw_requests(self._waves, streams, work, kinds.deadline_ms, self._sla_ms, begin, latencies, good, tally)
         for c, parts in enumerate(episode.latencies):
-            parts.append(latencies[begin[c] : begin[c] + good[c]])
+            parts.append(work.latencies[c, : work.listed[c]].copy())
 
     @staticmethod
     def _moment(episode: FluidEpisode) -> int:

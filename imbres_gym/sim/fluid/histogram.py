@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 
-from imbres_gym.sim.compiled import inlined
+from imbres_gym.sim.compiled import fused, inlined
 
 NODES = 64
 
-BLOCK = 4
+BLOCK = 8
 """Nodes that a convolution takes together; `NODES` is a multiple."""
 
-SCRATCH = 3 * NODES + 3 * BLOCK
+SCRATCH = 2 * NODES + BLOCK
 """Room that a convolution needs."""
 
 NEGLIGIBLE = 1e-12
@@ -56,27 +56,38 @@ def extent(values):
 def convolve(values, by, scratch):
     """Distribution of the sum; what would be beyond the last node is put there.
 
-    Four nodes of `values` at a time, over one loop that the compiler can vectorise: most of a step's time goes here.
+    Eight nodes of `values` at a time, over one loop that the compiler can vectorise: most of a step's time goes here.
     """
     width, rows = extent(by), extent(values)
     if width == 1:  # nothing is added
         return
-    padded = scratch[2 * NODES + BLOCK :]
+    if rows == 1:
+        first = values[0]
+        for j in range(NODES):
+            values[j] = first * by[j]
+        return
+    sums, padded = scratch[:NODES], scratch[NODES:]
     for j in range(BLOCK - 1):
-        padded[j] = padded[BLOCK - 1 + width + j] = 0.0
-    for j in range(width):
+        padded[j] = 0.0
+    one, other = 0.0, 0.0
+    for j in range(NODES):
         padded[BLOCK - 1 + j] = by[j]
-    for j in range(rows + width + BLOCK):
-        scratch[j] = 0.0
+        sums[j] = 0.0
+        one += values[j]
+        other += by[j]
     for i in range(0, rows, BLOCK):
-        one, two, three, four = values[i], values[i + 1], values[i + 2], values[i + 3]
-        sums = scratch[i : i + width + BLOCK - 1]
-        for j in range(width + BLOCK - 1):
-            sums[j] += one * padded[j + 3] + two * padded[j + 2] + three * padded[j + 1] + four * padded[j]
-    for i in range(min(NODES, rows + width - 1)):
-        values[i] = scratch[i]
-    for i in range(NODES, rows + width - 1):
-        values[NODES - 1] += scratch[i]
+        v0, v1, v2, v3 = values[i], values[i + 1], values[i + 2], values[i + 3]
+        v4, v5, v6, v7 = values[i + 4], values[i + 5], values[i + 6], values[i + 7]
+        part = sums[i:]
+        for j in range(min(NODES - i, width + BLOCK - 1)):
+            early = (v0 * padded[j + 7] + v1 * padded[j + 6]) + (v2 * padded[j + 5] + v3 * padded[j + 4])
+            late = (v4 * padded[j + 3] + v5 * padded[j + 2]) + (v6 * padded[j + 1] + v7 * padded[j])
+            part[j] += early + late
+    beyond = one * other
+    for j in range(NODES - 1):
+        values[j] = sums[j]
+        beyond -= sums[j]
+    values[NODES - 1] = max(0.0, beyond)
 
 
 @inlined
@@ -118,9 +129,11 @@ def distribution(values, lead):
             values[j] = low + part * (high - low)
 
 
-@inlined
+@fused
 def delay(values, chance, other_chance, mean):
     """Add two exponential delays of one mean [steps], here geometric, that happen with these chances."""
+    if chance <= 0.0 and other_chance <= 0.0:
+        return
     stays = mean / (1.0 + mean)
     ends, late, later = 1.0 - stays, 0.0, 0.0
     for j in range(NODES):

@@ -17,7 +17,11 @@ from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEV
 N_LEVELS = len(LEVELS)
 FIRST = INTERRUPTED.start
 P95 = int(np.argmin(np.abs(LEVELS - 0.05)))
-BISECTIONS = 12
+STEPS = 6
+"""Values that are tried for a p95 over hosts, at most; what is left between the last two is taken as straight."""
+
+CLOSE = 1e-3
+"""Relative distance of two values between which none is tried."""
 
 MEAN, VARIANCE, CALLS, EXCESS = range(4)
 """Places in the last axis of the moments: the last is the variance times its inflation, see the surfaces."""
@@ -140,14 +144,28 @@ def over_hosts(fleet, calls, quantiles, p95, scale):
                 low, high = min(low, value), max(high, value)
         if total <= 0.0:
             continue
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            tail = 0.0
-            for place in range(first, end):
-                if calls[place] > 0.0:
-                    tail += calls[place] * tail_at(quantiles[place], middle / scale[place])
+        # The tail falls from at least 5 % to at most that: a false position is off by ever less, by halves at worst.
+        low_tail = tail_of(fleet, calls, quantiles, scale, m, low)
+        high_tail = tail_of(fleet, calls, quantiles, scale, m, high)
+        for _ in range(STEPS):
+            if high - low <= CLOSE * high or low_tail <= high_tail:
+                break
+            part = (low_tail - 0.05 * total) / (low_tail - high_tail)
+            middle = low + min(max(part, 0.05), 0.95) * (high - low)
+            tail = tail_of(fleet, calls, quantiles, scale, m, middle)
             if tail > 0.05 * total:
-                low = middle
+                low, low_tail = middle, tail
             else:
-                high = middle
-        p95[m] = 0.5 * (low + high)
+                high, high_tail = middle, tail
+        part = (low_tail - 0.05 * total) / (low_tail - high_tail) if low_tail > high_tail else 0.5
+        p95[m] = low + min(max(part, 0.0), 1.0) * (high - low)
+
+
+@inlined
+def tail_of(fleet, calls, quantiles, scale, m, value):
+    """Calls to microservice m that take longer than a value."""
+    tail = 0.0
+    for place in range(fleet.cell_begin[m], fleet.cell_begin[m + 1]):
+        if calls[place] > 0.0:
+            tail += calls[place] * tail_at(quantiles[place], value / scale[place])
+    return tail

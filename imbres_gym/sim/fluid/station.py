@@ -97,6 +97,9 @@ def settle(limits, tables, fleet, factor, weather, seconds, before, stations):
     """Load, slowness and left-over work of each container after `seconds` at these rates, from `before` [core-s]."""
     most = tables.loads[-1]
     for i in range(len(fleet.id)):
+        if i > 0 and same_work(fleet, factor, before, stations, i - 1, i):
+            copy_station(stations, i - 1, i)
+            continue
         m, speed = fleet.microservice[i], weather.speed[fleet.host[i]]
         factor_here = weather.stretch[fleet.cell[i]] * factor[i]
         loss, demand = limits.wake_loss_ms, stations.demand[i]
@@ -117,6 +120,39 @@ def settle(limits, tables, fleet, factor, weather, seconds, before, stations):
         pile_up(limits, m, i, min(quota, cores), most, seconds, before[i], stations)
         if cores <= quota:  # threads that cannot spend the quota are never throttled
             stations.longest[i] = 0.0
+
+
+@inlined
+def same_work(fleet, factor, before, stations, one, other):
+    """Whether two containers of a host have the same to do, as under full connection."""
+    return (
+        fleet.cell[one] == fleet.cell[other]
+        and stations.demand[one] == stations.demand[other]
+        and stations.second[one] == stations.second[other]
+        and stations.wakes[one] == stations.wakes[other]
+        and before[one] == before[other]
+        and factor[one] == factor[other]
+    )
+
+
+@inlined
+def copy_station(stations, one, other):
+    """What `settle` finds out."""
+    for values in (
+        stations.offered,
+        stations.used,
+        stations.load,
+        stations.lumps,
+        stations.stretch,
+        stations.slowness,
+        stations.excess,
+        stations.longest,
+        stations.extra_from,
+        stations.extra_to,
+        stations.refused,
+        stations.passed,
+    ):
+        values[other] = values[one]
 
 
 @inlined

@@ -36,6 +36,8 @@ class Model(NamedTuple):
     tails: own.Tails
     response: weather.Response
     store_shape: float
+    waves: Floats  # see `draw.bridge_waves`
+    sla_ms: float
     idle_cores: Floats  # (M,)
     host_cores: float
 
@@ -73,6 +75,8 @@ class Work(NamedTuple):
     inflation: Floats  # (C,)
     every: Floats  # (C,) requests that end
     failed: Floats  # (C,) of them
+    latencies: Floats  # (C, LISTED) of requests that end without failure, sorted
+    listed: Ints  # (C,) how many there are
     bridge: Floats  # (BRIDGE_POINTS,)
     upto: Floats  # (BINS + 1,)
 
@@ -132,6 +136,8 @@ def new_work(kinds: Kinds, fleet: Fleet, n_hosts: int) -> Work:
         inflation=np.zeros(n_classes),
         every=np.zeros(n_classes),
         failed=np.zeros(n_classes),
+        latencies=np.zeros((n_classes, draw.LISTED)),
+        listed=np.zeros(n_classes, np.int64),
         bridge=np.zeros(draw.BRIDGE_POINTS),
         upto=np.zeros(end_to_end.BINS + 1),
     )
@@ -172,7 +178,7 @@ def step(
         slots: records of all containers.
         streams: random numbers.
         work: is overwritten.
-        tally: is added to, but for requests, which `draw.draw_requests` counts.
+        tally: is added to.
     """
     stations, n = work.stations, len(fleet.id)
     for i in range(n):
@@ -211,6 +217,7 @@ def step(
     count_work(model, fleet, seconds, slots, work)
     spans(model, kinds, fleet, streams, work, tally)
     requests(model, kinds, fleet, streams, work)
+    draw.draw_requests(model.waves, streams, work, kinds.deadline_ms, model.sla_ms, tally)
     for c in range(len(work.of_class)):
         tally.arrived[c] += np.int64(work.of_class[c])
     for k in range(len(kinds.groups)):
