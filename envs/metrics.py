@@ -34,25 +34,25 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
         load_variance: see `imbres_gym.imbalance.load_variance`; mean over the intervals.
         latency_cv: see `imbres_gym.imbalance.latency_cv`; mean over the intervals.
     """
-    requests = sum(int(t.requests.sum()) for t in intervals)
-    slow = sum(int(t.slow.sum()) for t in intervals)
-    ended = [int(count) for t in intervals for count in t.requests]
-    failed = [int(count) for t in intervals for count in t.failed]
+    ended = [count for t in intervals for count in t.requests.tolist()]
+    failed = [count for t in intervals for count in t.failed.tolist()]
+    slow = sum([sum(t.slow.tolist()) for t in intervals])
+    requests = max(sum(ended), 1)
     latencies, beside = on_one_scale([of_class for t in intervals for of_class in t.latencies_ms], ended, failed)
     p50_ms, p95_ms, p99_ms = tail_latencies(latencies, beside, (50.0, 95.0, 99.0))
-    window_p95_ms = float(observation["window_p95_ms"].max())
+    window_p95_ms = max(observation["window_p95_ms"].tolist())
     return {
         "containers": _mean([float(t.ready.sum() + t.pending.sum()) for t in intervals]),
-        "connections": _mean([float(t.connections.sum()) for t in intervals]),
-        "connection_churn": float(sum(t.connection_churn for t in intervals)),
+        "connections": _mean([float(sum(t.connections.tolist())) for t in intervals]),
+        "connection_churn": float(sum([t.connection_churn for t in intervals])),
         "p50_ms": p50_ms,
         "p95_ms": p95_ms,
         "p99_ms": p99_ms,
         "window_p95_ms": window_p95_ms,
-        "sla_violation": float(window_p95_ms > float(observation["sla_ms"][0])),
-        "request_violation": slow / max(requests, 1),
-        "failed": sum(failed) / max(requests, 1),
-        "workload_rps": _mean([float(t.workload_rps.sum()) for t in intervals]),
+        "sla_violation": float(window_p95_ms > observation["sla_ms"].item()),
+        "request_violation": slow / requests,
+        "failed": sum(failed) / requests,
+        "workload_rps": _mean([sum(t.workload_rps.tolist()) for t in intervals]),
         "load_variance": _mean([load_variance(t) for t in intervals]),
         "latency_cv": _mean([latency_cv(t) for t in intervals]),
     }

@@ -18,8 +18,11 @@ def load_variance(telemetry: Telemetry) -> float:
     Mean over the microservices that received load; 0 if none did. Arrivals at random leave some of it under an even
     split, too: about 1 / (requests per container in the interval).
     """
-    ready, count = telemetry.container_ready, len(telemetry.ready)
-    return float(_mean_of_known(_squared_cv(telemetry.container_microservice, telemetry.container_rps, ready, count)))
+    return float(
+        _load_variance(
+            telemetry.container_microservice, telemetry.container_rps, telemetry.container_ready, len(telemetry.ready)
+        )
+    )
 
 
 def latency_cv(telemetry: Telemetry) -> float:
@@ -27,10 +30,20 @@ def latency_cv(telemetry: Telemetry) -> float:
 
     Only hosts where spans ended count. Mean over the microservices that have some; 0 if none has.
     """
-    n_microservices, n_hosts = telemetry.samples.shape
-    row = np.repeat(np.arange(n_microservices), n_hosts)
-    fresh = telemetry.samples.ravel() > 0
-    return float(_mean_of_known(np.sqrt(_squared_cv(row, telemetry.own_latency_ms.ravel(), fresh, n_microservices))))
+    return float(_latency_cv(telemetry.samples, telemetry.own_latency_ms))
+
+
+@compiled
+def _load_variance(microservice: Ints, rps: Floats, ready: NDArray[np.bool_], groups: int) -> float:
+    return _mean_of_known(_squared_cv(microservice, rps, ready, groups))
+
+
+@compiled
+def _latency_cv(samples: Ints, latency_ms: Floats) -> float:
+    groups, n_hosts = samples.shape
+    row = np.arange(groups * n_hosts) // n_hosts
+    fresh = (samples > 0).reshape(groups * n_hosts)
+    return _mean_of_known(np.sqrt(_squared_cv(row, latency_ms.copy().reshape(groups * n_hosts), fresh, groups)))
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.percentiles import percentile, sort_if_needed
+from imbres_gym.percentiles import of_columns, sort_if_needed
 from imbres_gym.telemetry import Telemetry
 
 Floats = NDArray[np.float64]
@@ -23,30 +23,29 @@ class LatencyWindow:
         self._length_s = length_s
         self._values = np.zeros((0, n_classes, 0))  # (slots, C, room)
         self._count = np.zeros((0, n_classes), np.int64)
-        self._failed = np.zeros((0, n_classes))  # as many as belong to the latencies, where these are a sample
+        self._requests = np.zeros((0, n_classes))
+        self._failed = np.zeros((0, n_classes))  # of them
         self._end_s = np.zeros(0)
 
     def reset(self) -> None:
         """Forget the past."""
         self._end_s[:] = -np.inf
         self._count[:] = 0
-        self._failed[:] = 0
+        self._requests[:] = self._failed[:] = 0
 
     def add(self, telemetry: Telemetry) -> None:
         """One more interval; those that ended `length_s` before it leave the window."""
         gone = self._end_s <= telemetry.time_s - self._length_s + 1e-9
         self._count[gone] = 0
-        self._failed[gone] = 0
-        need = max(latencies.size for latencies in telemetry.latencies_ms)
-        if not gone.any() or need > self._values.shape[2]:
+        self._requests[gone] = self._failed[gone] = 0
+        need = max([latencies.size for latencies in telemetry.latencies_ms])
+        if need > self._values.shape[2] or not gone.any():
             self._grow(len(gone) + (not gone.any()), max(need + need // 4, self._values.shape[2]))
             gone = np.append(gone, np.ones(len(self._end_s) - len(gone), np.bool_))
-        slot = int(np.argmax(gone))
+        slot = int(gone.argmax())
         self._end_s[slot] = telemetry.time_s
-        listed = np.array([latencies.size for latencies in telemetry.latencies_ms])
-        good = telemetry.requests - telemetry.failed
-        share = np.divide(listed, good, out=np.ones(self._classes), where=(listed > 0) & (good > listed))
-        self._failed[slot] = telemetry.failed * share
+        self._requests[slot] = telemetry.requests
+        self._failed[slot] = telemetry.failed
         for c, latencies in enumerate(telemetry.latencies_ms):
             self._count[slot, c] = latencies.size
             values = self._values[slot, c, : latencies.size]
@@ -55,13 +54,7 @@ class LatencyWindow:
 
     def p95_ms(self) -> Floats:
         """(C,) [ms]; a failed request counts as slower than all, see `imbres_gym.percentiles`."""
-        slots, classes, room = self._values.shape
-        result = np.zeros(classes)
-        flat, failed = self._values.reshape(-1), self._failed.sum(axis=0)
-        for c in range(classes):
-            begin = np.arange(slots) * (classes * room) + c * room
-            result[c] = percentile(flat, begin, begin + self._count[:, c], round(failed[c]), 0.95)
-        return result
+        return np.asarray(of_columns(self._values, self._count, self._requests, self._failed, 0.95))
 
     def _grow(self, slots: int, room: int) -> None:
         before, classes = self._values, self._classes
@@ -69,5 +62,6 @@ class LatencyWindow:
         self._values[: len(before), :, : before.shape[2]] = before
         more = slots - len(before)
         self._count = np.concatenate([self._count, np.zeros((more, classes), np.int64)])
+        self._requests = np.concatenate([self._requests, np.zeros((more, classes))])
         self._failed = np.concatenate([self._failed, np.zeros((more, classes))])
         self._end_s = np.concatenate([self._end_s, np.full(more, -np.inf)])

@@ -82,9 +82,41 @@ def tail_latencies(parts: Sequence[Floats], failed: int, percentiles: Sequence[f
     edges = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([part.size for part in parts], out=edges[1:])
     values = np.concatenate(parts) if len(parts) != 1 else np.array(parts[0], np.float64)
-    for low, high in pairwise(edges):
-        sort_if_needed(values[low:high])
-    return [percentile(values, edges[:-1], edges[1:], failed, of / 100.0) for of in percentiles]
+    return list(_of_parts(values, edges, failed, np.array(percentiles)))
+
+
+@compiled
+def _of_parts(values: Floats, edges: Ints, failed: int, percentiles: Floats) -> Floats:
+    """Of parts that lie one after another and may be sorted in place."""
+    for part in range(len(edges) - 1):
+        sort_if_needed(values[edges[part] : edges[part + 1]])
+    result, weight = np.zeros(len(percentiles)), np.ones(len(edges) - 1)
+    for i in range(len(percentiles)):
+        result[i] = percentile(values, edges[:-1], edges[1:], weight, float(failed), percentiles[i] / 100.0)
+    return result
+
+
+@compiled
+def of_columns(values: Floats, count: Ints, requests: Floats, failed: Floats, quantile: float) -> Floats:
+    """(C,) percentiles over rows of sorted latencies; a row that is a sample counts by its requests.
+
+    Args:
+        values: (rows, C, room) [ms].
+        count: (rows, C) latencies there are.
+        requests: (rows, C) that they stand for, and those that failed.
+        failed: (rows, C) of them, which count as `FAILED_MS`.
+        quantile: [0-1].
+    """
+    rows, classes, room = values.shape
+    flat, result = values.reshape(rows * classes * room), np.zeros(classes)
+    begin, end, weight = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.ones(rows)
+    for c in range(classes):
+        for row in range(rows):
+            begin[row] = (row * classes + c) * room
+            end[row] = begin[row] + count[row, c]
+            weight[row] = max(1.0, (requests[row, c] - failed[row, c]) / count[row, c]) if count[row, c] > 0 else 1.0
+        result[c] = percentile(flat, begin, end, weight, failed[:, c].sum(), quantile)
+    return result
 
 
 @compiled
@@ -97,25 +129,27 @@ def sort_if_needed(values: Floats) -> None:
 
 
 @compiled
-def percentile(values: Floats, begin: Ints, end: Ints, failed: int, quantile: float) -> float:
+def percentile(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, quantile: float) -> float:
     """Of the sorted parts `values[begin[i]:end[i]]` and of failed requests, by the linear rule of `np.percentile`.
 
     Args:
         values: (n,) [ms].
         begin: (parts,) int64.
         end: (parts,) int64.
+        weight: (parts,) requests that each value of a part stands for.
         failed: requests that count as `FAILED_MS`.
         quantile: [0-1].
     """
     total = failed
     for part in range(len(begin)):
-        total += end[part] - begin[part]
-    if total == 0:
+        total += weight[part] * (end[part] - begin[part])
+    if total <= 0.0:
         return 0.0
-    place = (total - 1) * quantile
-    below = int(np.floor(place))
-    low = _ranked(values, begin, end, failed, below)
-    high = _ranked(values, begin, end, failed, min(below + 1, total - 1))
+    place = max(0.0, (total - 1.0) * quantile)
+    below = np.floor(place)
+    low, high = _ranked(values, begin, end, weight, failed, below)
+    if below + 1.0 >= total:
+        high = low
     return float(_between(low, high, place - below))
 
 
@@ -136,8 +170,10 @@ def summarise(values: Floats, out: Floats) -> None:
 
 
 @compiled
-def _ranked(values: Floats, begin: Ints, end: Ints, failed: int, rank: int) -> float:
-    """The value with so many smaller ones among sorted parts: brackets around it in every part get smaller."""
+def _ranked(
+    values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, rank: float
+) -> tuple[float, float]:
+    """The value with so many smaller ones among sorted parts, and the next one: brackets around it get smaller."""
     low, high = begin.copy(), end.copy()
     smaller, larger = low.copy(), high.copy()
     while True:
@@ -145,18 +181,23 @@ def _ranked(values: Floats, begin: Ints, end: Ints, failed: int, rank: int) -> f
         for part in range(len(low)):
             if high[part] - low[part] > high[widest] - low[widest]:
                 widest = part
-        if high[widest] <= low[widest]:
-            return FAILED_MS
-        pivot = values[(low[widest] + high[widest]) // 2]
-        less = failed if pivot > FAILED_MS else 0
-        up_to = failed if pivot >= FAILED_MS else 0
+        failure = high[widest] <= low[widest]
+        pivot = FAILED_MS if failure else values[(low[widest] + high[widest]) // 2]
+        less = failed if pivot > FAILED_MS else 0.0
+        up_to = failed if pivot >= FAILED_MS else 0.0
         for part in range(len(low)):
             smaller[part] = _first(values, low[part], high[part], pivot, False)
             larger[part] = _first(values, smaller[part], high[part], pivot, True)
-            less += smaller[part] - begin[part]
-            up_to += larger[part] - begin[part]
-        if less <= rank < up_to:
-            return float(pivot)
+            less += weight[part] * (smaller[part] - begin[part])
+            up_to += weight[part] * (larger[part] - begin[part])
+        if failure or less <= rank < up_to:
+            if rank + 1.0 < up_to:
+                return pivot, pivot
+            following = FAILED_MS if pivot < FAILED_MS and failed > 0.0 else np.inf
+            for part in range(len(low)):
+                if larger[part] < end[part]:
+                    following = min(following, values[larger[part]])
+            return pivot, following
         for part in range(len(low)):
             if rank < less:
                 high[part] = smaller[part]
