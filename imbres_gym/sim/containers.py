@@ -46,12 +46,13 @@ def container_telemetry(
         seconds: length of the interval.
         end_s: its end.
     """
-    values = _container_telemetry(slots, info.cores, idle_cores, used_scale, shape[0], shape[1], seconds, end_s)
+    values = container_fields(slots, info.cores, idle_cores, used_scale, shape[0], shape[1], seconds, end_s)
     return dict(zip(FIELDS, values, strict=True))
 
 
 @compiled
-def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices, n_hosts, seconds, end_s):
+def container_fields(slots, quotas, idle_cores, used_scale, n_microservices, n_hosts, seconds, end_s):
+    """The values of `FIELDS`, see `container_telemetry`."""
     shown = 0
     for i in range(len(slots)):
         shown += slots[i].life == READY or slots[i].life == PENDING
@@ -71,7 +72,11 @@ def _container_telemetry(slots, quotas, idle_cores, used_scale, n_microservices,
         if slot.life == READY or slot.life == PENDING:
             places[row], ids[row] = i, slot.id
             row += 1
-    order = np.argsort(ids)
+    order = np.arange(shown)
+    for row in range(1, shown):
+        if ids[row] < ids[row - 1]:
+            order = np.argsort(ids)
+            break
     microservice, host = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
     ready, rps, cpu, age = np.zeros(shown, np.bool_), np.zeros(shown), np.zeros(shown), np.zeros(shown)
     for row in range(shown):

@@ -90,6 +90,7 @@ class FluidCluster:
             utilisation=path[0].copy(),
             kinds=with_own_waits(self._kinds),
             work=None,
+            bundle=None,
             next_id=0,
             now_s=0.0,
             measured_s=0.0,
@@ -106,7 +107,7 @@ class FluidCluster:
         for _ in range(REHEARSALS):
             rehearsal = self._now.clone()
             self._engine.step(rehearsal, scenario.control_interval_s)
-            self._now.kinds = rehearsal.kinds
+            self._now.kinds, self._now.bundle = rehearsal.kinds, None
         return self.advance(scenario.control_interval_s)
 
     def apply(self, plan: Plan) -> None:
@@ -156,7 +157,7 @@ class FluidCluster:
             self._engine.step(episode, until_s - episode.now_s)
             episode.now_s = until_s
         episode.now_s = end_s
-        return measure(episode, self._info, self._engine.model.idle_cores, self._up, self._down)
+        return measure(episode, self._info, self._up, self._down)
 
     def snapshot(self) -> object:
         """A copy of the whole state; it can be pickled."""
@@ -255,7 +256,7 @@ class FluidCluster:
         episode = self._now
         plan = Plan(connections=episode.plan)
         episode.topology = self._topology(episode.slots, episode.proportions, episode.ready, plan)
-        episode.work = None
+        episode.work = episode.bundle = None
 
     def _topology(
         self, slots: NDArray[np.void], proportions: NDArray[np.float64], ready: NDArray[np.int64], plan: Plan

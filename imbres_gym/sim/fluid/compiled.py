@@ -12,6 +12,7 @@ from imbres_gym.sim.compiled import OPTIONS, stamped
 
 HERE = Path(__file__).parent
 MODULES = (
+    "bundle",
     "compose",
     "draw",
     "end_to_end",
@@ -25,7 +26,7 @@ MODULES = (
     "step",
     "weather",
 )
-SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py")
+SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py", HERE.parent / "containers.py")
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.fluid import draw, own, station
+from imbres_gym.sim.fluid.bundle import bundle
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.step import Model, new_work, step
@@ -49,28 +50,35 @@ class Engine:
 
     def step(self, episode: FluidEpisode, seconds: float) -> None:
         """Let `seconds` pass in which nothing changes but the load of the hosts, and count what happens."""
-        kinds, topology, streams = episode.kinds, episode.topology, episode.streams
-        if episode.work is None:
-            episode.work = new_work(kinds, topology.fleet, len(episode.utilisation))
-        work, tally = episode.work, episode.tally
-        step(
-            self.model,
-            kinds,
-            topology.fleet,
-            topology.rows,
-            topology.pool_weight,
-            topology.factor,
-            episode.interference[self._moment(episode)],
-            self._mean_rate(episode.now_s, seconds),
-            seconds,
-            episode.utilisation,
-            episode.slots,
-            streams,
-            work,
-            tally,
-        )
+        if episode.bundle is None:
+            self._bundle(episode)
+        background = episode.interference[self._moment(episode)]
+        rps = self._mean_rate(episode.now_s, seconds)
+        step(episode.bundle, episode.topology.pool_weight, background, rps, seconds)
+        work = episode.work
+        assert work is not None
         for c, parts in enumerate(episode.latencies):
             parts.append(work.latencies[c, : work.listed[c]].copy())
+
+    def _bundle(self, episode: FluidEpisode) -> None:
+        """Make room for the steps of the topology that is in force."""
+        fleet, rows, factor = episode.topology.fleet, episode.topology.rows, episode.topology.factor
+        if episode.work is None:
+            episode.work = new_work(episode.kinds, fleet, len(episode.utilisation))
+        episode.bundle = bundle(
+            self.model,
+            episode.kinds,
+            fleet,
+            rows,
+            factor,
+            episode.slots,
+            episode.streams,
+            episode.utilisation,
+            episode.work,
+            episode.tally,
+            episode.latency,
+            episode.microservice_p95,
+        )
 
     @staticmethod
     def _moment(episode: FluidEpisode) -> int:

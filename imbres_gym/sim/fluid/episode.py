@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
+from imbres_gym.sim.fluid.bundle import Bundle
 from imbres_gym.sim.fluid.fleet import Fleet, Rows
 from imbres_gym.sim.fluid.kinds import Kinds, with_own_waits
 from imbres_gym.sim.fluid.step import Tally, Work
@@ -69,6 +70,7 @@ class FluidEpisode:
     utilisation: Floats  # (H, 4) of the last step, above 1 where a host is overloaded
     kinds: Kinds  # with the groups of bursts of the last step
     work: Work | None  # of the last step, as long as the topology is the same
+    bundle: Bundle | None  # of all arrays, likewise; made anew when one is replaced
     next_id: int
     now_s: float
     measured_s: float
@@ -86,6 +88,7 @@ class FluidEpisode:
     def more_slots(self) -> None:
         """Make room for more containers."""
         self.slots = np.concatenate([self.slots, np.zeros_like(self.slots)])
+        self.bundle = None
 
     def clone(self) -> FluidEpisode:
         """A copy that shares what is never written into: between two telemetries that is nearly everything."""
@@ -97,6 +100,7 @@ class FluidEpisode:
             kinds=with_own_waits(self.kinds),
             utilisation=self.utilisation.copy(),
             work=None,
+            bundle=None,
             tally=Tally._make(values.copy() for values in self.tally),
             latencies=[list(parts) for parts in self.latencies],
             latency=self.latency.copy(),

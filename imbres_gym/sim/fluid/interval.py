@@ -7,37 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.percentiles import summarise
-from imbres_gym.sim.containers import container_telemetry
-from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.containers import FIELDS, container_fields
+from imbres_gym.sim.fluid.compiled import allocating
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.fleet import changed_connections, shares_between_hosts
-from imbres_gym.sim.fluid.step import new_tally
 from imbres_gym.sim.state import FREE, GONE
 from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry, pair_share_shape
 
 
-def measure(
-    episode: FluidEpisode,
-    info: ClusterInfo,
-    idle_cores: NDArray[np.float64],
-    up: NDArray[np.int64],
-    down: NDArray[np.int64],
-) -> Telemetry:
+def measure(episode: FluidEpisode, info: ClusterInfo, up: NDArray[np.int64], down: NDArray[np.int64]) -> Telemetry:
     """Telemetry of the interval that ends now; starts the next one.
 
     Args:
         episode: its state is that at the end of the interval.
         info: sizes.
-        idle_cores: (M,) CPU that a container uses all the time.
         up: (P,) upstream microservice of each pair.
         down: (P,) downstream microservice.
     """
-    slots, tally, topology = episode.slots, episode.tally, episode.topology
-    end_s = episode.now_s
+    topology, end_s, shape = episode.topology, episode.now_s, episode.ready.shape
     seconds = end_s - episode.measured_s
-    shape = episode.ready.shape
-    remember(tally, end_s, episode.latency, episode.microservice_p95)
-    latencies = tuple(_merged(parts) for parts in episode.latencies)
+    latencies = tuple([_merged(parts) for parts in episode.latencies])
     for c, values in enumerate(latencies):
         if values.size:
             summarise(values, episode.e2e[c])
@@ -51,23 +40,14 @@ def measure(
         )
     if before.rows is not topology.rows:
         churn = int(changed_connections(before.fleet, before.rows, topology.fleet, topology.rows, up, down))
+    counted = dict(zip(COUNTED, _count(episode.bundle, info.cores, seconds, end_s), strict=True))
     telemetry = Telemetry(
         time_s=end_s,
         interval_s=seconds,
-        **container_telemetry(slots, info, idle_cores, 1.0, (shape[0], shape[1]), seconds, end_s),
-        own_latency_ms=episode.latency[0].copy(),
-        own_p95_ms=episode.latency[1].copy(),
-        samples=tally.samples,
-        age_s=end_s - episode.latency[2],
-        microservice_p95_ms=episode.microservice_p95.copy(),
+        **counted,
         ready=episode.ready.copy(),
         wanted=episode.wanted.copy(),
-        interference=np.minimum(episode.utilisation, 1.0),
         e2e_ms=episode.e2e.copy(),
-        requests=tally.ended,
-        failed=tally.failed,
-        slow=tally.slow,
-        workload_rps=tally.arrived / seconds,
         latencies_ms=latencies,
         proportions=episode.proportions.copy(),
         connections=topology.connections.copy(),
@@ -77,11 +57,7 @@ def measure(
     )
     episode.measured_s = end_s
     episode.measured = topology
-    episode.tally = new_tally(shape[0], shape[1], len(info.classes))
     episode.latencies = [[] for _ in info.classes]
-    slots["used"] = 0.0
-    slots["arrivals"] = 0
-    slots["life"][slots["life"] == GONE] = FREE
     return telemetry
 
 
@@ -90,12 +66,30 @@ def _merged(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return parts[0] if len(parts) == 1 else np.sort(np.concatenate([np.zeros(0), *parts]))
 
 
-@kernel
-def remember(tally, end_s, latency, microservice_p95):
-    """Keep the latest own latencies: mean, p95 and time of measurement (3, M, H), and p95 of microservices (M,)."""
-    for m in range(tally.samples.shape[0]):
+COUNTED = (
+    *FIELDS,
+    "own_latency_ms",
+    "own_p95_ms",
+    "age_s",
+    "samples",
+    "microservice_p95_ms",
+    "interference",
+    "requests",
+    "failed",
+    "slow",
+    "workload_rps",
+)
+
+
+@allocating
+def _count(episode, quotas, seconds, end_s):
+    """The fields `COUNTED`, of a bundle; counting starts anew."""
+    slots, tally, latency, model = episode.slots, episode.tally, episode.latency, episode.model
+    microservice_p95 = episode.microservice_p95
+    n_microservices, n_hosts = tally.samples.shape
+    for m in range(n_microservices):
         spans = 0
-        for h in range(tally.samples.shape[1]):
+        for h in range(n_hosts):
             count = tally.samples[m, h]
             spans += count
             if count > 0:
@@ -104,3 +98,28 @@ def remember(tally, end_s, latency, microservice_p95):
                 latency[2, m, h] = end_s
         if spans > 0:
             microservice_p95[m] = tally.microservice_p95[m] / spans
+    containers = container_fields(slots, quotas, model.idle_cores, 1.0, n_microservices, n_hosts, seconds, end_s)
+    measured = (
+        latency[0].copy(),
+        latency[1].copy(),
+        end_s - latency[2],
+        tally.samples.copy(),
+        microservice_p95.copy(),
+        np.minimum(episode.utilisation, 1.0),
+        tally.ended.copy(),
+        tally.failed.copy(),
+        tally.slow.copy(),
+        tally.arrived / seconds,
+    )
+    for values in (tally.arrived, tally.ended, tally.failed, tally.slow):
+        values[:] = 0
+    tally.samples[:] = 0
+    tally.mean[:] = 0.0
+    tally.p95[:] = 0.0
+    tally.microservice_p95[:] = 0.0
+    for i in range(len(slots)):
+        slots[i].used = 0.0
+        slots[i].arrivals = 0
+        if slots[i].life == GONE:
+            slots[i].life = FREE
+    return containers + measured

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.sim.fluid import compose, draw, end_to_end, flow, own, station, weather
-from imbres_gym.sim.fluid.compiled import kernel
+from imbres_gym.sim.fluid.compiled import allocating, kernel
 from imbres_gym.sim.fluid.fleet import Fleet
 from imbres_gym.sim.fluid.kinds import Kinds
 from imbres_gym.sim.fluid.surfaces import WIDTH
@@ -158,27 +158,43 @@ def new_tally(n_microservices: int, n_hosts: int, n_classes: int) -> Tally:
     )
 
 
-@kernel
-def step(
-    model, kinds, fleet, rows, pool_weight, factor, background, rps, seconds, utilisation, slots, streams, work, tally
-):
+@allocating
+def step(episode, pool_weight, background, rps, seconds):
     """Let `seconds` pass in which nothing changes but the load of the hosts, and count what happens.
 
     Args:
-        model: constants.
-        kinds: who calls whom; `groups` and `second_ms2` are brought up to date.
-        fleet: the containers that take requests.
-        rows: their links.
+        episode: the `Bundle`; its state, `work` and `tally` are brought up to date.
         pool_weight: (n,) share of a microservice's load that a container gets by the load proportions.
-        factor: (n,) on CPU demand, by open connections.
         background: (H, 4) utilisation of the hosts by others.
         rps: end-user requests/s.
         seconds: how long.
-        utilisation: (H, 4) by all that runs there, above 1 where overloaded: of the last step, and then of this one.
-        slots: records of all containers.
-        streams: random numbers.
-        work: is overwritten.
-        tally: is added to.
+    """
+    _step(
+        episode.model,
+        episode.kinds,
+        episode.fleet,
+        episode.rows,
+        pool_weight,
+        episode.factor,
+        background,
+        rps,
+        seconds,
+        episode.utilisation,
+        episode.slots,
+        episode.streams,
+        episode.work,
+        episode.tally,
+    )
+
+
+@kernel
+def _step(
+    model, kinds, fleet, rows, pool_weight, factor, background, rps, seconds, utilisation, slots, streams, work, tally
+):
+    """As `step`, of the parts of a bundle.
+
+    `kinds.groups` and `second_ms2` are brought up to date; `utilisation` (H, 4), by all that runs there and above 1
+    where a host is overloaded, is of the last step, and then of this one.
     """
     stations, n = work.stations, len(fleet.id)
     for i in range(n):

@@ -1,0 +1,53 @@
+"""All arrays of an episode as one argument of a compiled function.
+
+At every call numba unpacks each array of each argument; for the hundred of a step that takes a quarter of the step. A
+bundle is unpacked when it is made, as long as no array is replaced by another.
+"""
+
+# mypy: disable-error-code="no-untyped-def,misc"
+from __future__ import annotations
+
+from numba import types
+from numba.experimental import structref
+
+from imbres_gym.sim.fluid.compiled import allocating
+
+FIELDS = (
+    "model",
+    "kinds",
+    "fleet",
+    "rows",
+    "factor",
+    "slots",
+    "streams",
+    "utilisation",
+    "work",
+    "tally",
+    "latency",
+    "microservice_p95",
+)
+"""As in `FluidEpisode` and its topology; the model is the engine's."""
+
+
+@structref.register
+class _BundleType(types.StructRef):  # type: ignore[no-any-unimported]
+    def preprocess_fields(self, fields):
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+
+
+class Bundle(structref.StructRefProxy):  # type: ignore[no-any-unimported]
+    """A handle; only compiled code looks inside."""
+
+
+structref.define_constructor(Bundle, _BundleType, list(FIELDS))
+structref.define_boxing(_BundleType, Bundle)
+
+
+@allocating
+def bundle(
+    model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95
+):
+    """The bundle of these."""
+    return Bundle(
+        model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95
+    )
