@@ -73,11 +73,12 @@ def _read_counts(action: Any, shape: tuple[int, ...], low: int, high: int) -> tu
     numbers = _as_numbers(action)
     if numbers is None or numbers.shape != shape:
         return None, 1
-    values = numbers.astype(np.float64)
-    if not np.all(np.isfinite(values) & (values == np.floor(values))):
+    whole = numbers.dtype.kind == "i"
+    values = numbers.astype(np.int64 if whole else np.float64)
+    if not whole and not np.all(np.isfinite(values) & (values == np.floor(values))):
         return None, 1
-    clipped = np.clip(values, low, high)
-    return clipped.astype(np.int64), int((clipped != values).sum())
+    clipped = np.minimum(np.maximum(values, low), high)
+    return clipped.astype(np.int64), int(np.count_nonzero(clipped != values))
 
 
 def _as_numbers(action: Any) -> NDArray[Any] | None:

@@ -139,7 +139,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._see(self._cluster.reset(episode_seed))
         self._settle()
         illegal = dict.fromkeys(ILLEGAL_KINDS, 0)
-        _, info = self._outcome([self.telemetry], int(self.telemetry.connections.sum()), illegal)
+        _, info = self._outcome([self.telemetry], sum(self.telemetry.connections.tolist()), illegal)
         if self.render_mode == "human":
             self.render()
         return self._copy_of_observation(), info
@@ -149,7 +149,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
 
         An illegal action never raises: see `envs.actions` for the rule, and `info["illegal_actions"]` for the count.
         """
-        connections_before = int(self.telemetry.connections.sum())
+        connections_before = sum(self.telemetry.connections.tolist())
         decided, illegal = self._read(action)
         intervals: list[Telemetry] = []
         while not intervals or not (self._step_ends() or self._truncated()):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.imbalance import latency_cv, load_variance
 from imbres_gym.observation import Observation
-from imbres_gym.percentiles import class_tails, on_one_scale, tail_latencies
+from imbres_gym.percentiles import class_tails, sample_weights, tail_latencies
 from imbres_gym.telemetry import Telemetry
 
 
@@ -38,8 +38,9 @@ def step_metrics(intervals: Sequence[Telemetry], observation: Observation) -> di
     failed = [count for t in intervals for count in t.failed.tolist()]
     slow = sum([sum(t.slow.tolist()) for t in intervals])
     requests = max(sum(ended), 1)
-    latencies, beside = on_one_scale([of_class for t in intervals for of_class in t.latencies_ms], ended, failed)
-    p50_ms, p95_ms, p99_ms = tail_latencies(latencies, beside, (50.0, 95.0, 99.0))
+    latencies = [of_class for t in intervals for of_class in t.latencies_ms]
+    weights = sample_weights(latencies, ended, failed)
+    p50_ms, p95_ms, p99_ms = tail_latencies(latencies, sum(failed), (50.0, 95.0, 99.0), weights)
     window_p95_ms = max(observation["window_p95_ms"].tolist())
     return {
         "containers": _mean([float(t.ready.sum() + t.pending.sum()) for t in intervals]),

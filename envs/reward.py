@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError, nearest
+from imbres_gym.jit import compiled
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 ALLOWED_SLOW_SHARE = 0.05
@@ -101,20 +103,30 @@ def _initial_cores(info: ClusterInfo) -> float:
 
 
 def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
-    cores = [float(info.cores @ (t.ready + t.pending).sum(axis=1)) for t in intervals]
+    cores = [_quota(info.cores, t.ready, t.pending) for t in intervals]
     return sum(cores) / len(cores) / _initial_cores(info)
 
 
+@compiled
+def _quota(cores: NDArray[np.float64], ready: NDArray[np.int64], pending: NDArray[np.int64]) -> float:
+    """Of all containers [cores]."""
+    total = 0.0
+    for m in range(len(cores)):
+        total += cores[m] * (ready[m].sum() + pending[m].sum())
+    return total
+
+
 def _excess(intervals: Sequence[Telemetry]) -> float:
-    requests, slow = sum(t.requests for t in intervals), sum(t.slow for t in intervals)
-    share = float((slow / np.maximum(requests, 1)).max())
+    requests = map(sum, zip(*[t.requests.tolist() for t in intervals], strict=True))
+    slow = map(sum, zip(*[t.slow.tolist() for t in intervals], strict=True))
+    share = max([late / max(ended, 1) for late, ended in zip(slow, requests, strict=True)])
     return max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE)
 
 
 def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
     shares = []
     for telemetry in intervals:
-        connections = int(telemetry.connections.sum())
+        connections = sum(telemetry.connections.tolist())
         shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
         connections_before = connections
     return sum(shares) / len(shares)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.percentiles import of_columns, sort_if_needed
+from imbres_gym.jit import compiled
+from imbres_gym.percentiles import of_columns
 from imbres_gym.telemetry import Telemetry
 
 Floats = NDArray[np.float64]
@@ -35,22 +36,16 @@ class LatencyWindow:
 
     def add(self, telemetry: Telemetry) -> None:
         """One more interval; those that ended `length_s` before it leave the window."""
-        gone = self._end_s <= telemetry.time_s - self._length_s + 1e-9
-        self._count[gone] = 0
-        self._requests[gone] = self._failed[gone] = 0
         need = max([latencies.size for latencies in telemetry.latencies_ms])
-        if need > self._values.shape[2] or not gone.any():
-            self._grow(len(gone) + (not gone.any()), max(need + need // 4, self._values.shape[2]))
-            gone = np.append(gone, np.ones(len(self._end_s) - len(gone), np.bool_))
-        slot = int(gone.argmax())
+        slot = _make_room(self._end_s, self._count, self._requests, self._failed, telemetry.time_s - self._length_s)
+        if slot < 0 or need > self._values.shape[2]:
+            self._grow(len(self._end_s) + (slot < 0), max(need + need // 4, self._values.shape[2]))
+            slot = slot if slot >= 0 else len(self._end_s) - 1
         self._end_s[slot] = telemetry.time_s
         self._requests[slot] = telemetry.requests
         self._failed[slot] = telemetry.failed
         for c, latencies in enumerate(telemetry.latencies_ms):
-            self._count[slot, c] = latencies.size
-            values = self._values[slot, c, : latencies.size]
-            values[:] = latencies
-            sort_if_needed(values)
+            _keep(self._values, self._count, slot, c, latencies)
 
     def p95_ms(self) -> Floats:
         """(C,) [ms]; a failed request counts as slower than all, see `imbres_gym.percentiles`."""
@@ -65,3 +60,28 @@ class LatencyWindow:
         self._requests = np.concatenate([self._requests, np.zeros((more, classes))])
         self._failed = np.concatenate([self._failed, np.zeros((more, classes))])
         self._end_s = np.concatenate([self._end_s, np.full(more, -np.inf)])
+
+
+@compiled
+def _make_room(end_s: Floats, count: Ints, requests: Floats, failed: Floats, begin_s: float) -> int:
+    """Empty the slots of intervals that ended before a time; returns one of them, -1 if there is none."""
+    free = -1
+    for slot in range(len(end_s) - 1, -1, -1):
+        if end_s[slot] <= begin_s + 1e-9:
+            count[slot, :] = 0
+            requests[slot, :] = 0.0
+            failed[slot, :] = 0.0
+            free = slot
+    return free
+
+
+@compiled
+def _keep(values: Floats, count: Ints, slot: int, c: int, latencies: Floats) -> None:
+    """Put the latencies of a class into a slot, sorted."""
+    row, rising = values[slot, c], True
+    for i in range(len(latencies)):
+        row[i] = latencies[i]
+        rising = rising and (i == 0 or row[i - 1] <= row[i])
+    count[slot, c] = len(latencies)
+    if not rising:
+        row[: len(latencies)].sort()

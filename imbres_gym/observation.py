@@ -42,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.critical_path import PathWindow
+from imbres_gym.jit import compiled
 from imbres_gym.latency_window import LatencyWindow
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
@@ -93,14 +94,24 @@ class Observer:
         return observation
 
     def _container_table(self, telemetry: Telemetry) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows = min(len(telemetry.container_id), self._info.max_containers)
-        table = np.full((self._info.max_containers, 4), -1, np.int64)
-        usage = np.zeros((self._info.max_containers, 3), np.float32)
-        table[:rows, 0] = telemetry.container_id[:rows]
-        table[:rows, 1] = telemetry.container_microservice[:rows]
-        table[:rows, 2] = telemetry.container_host[:rows]
-        table[:rows, 3] = telemetry.container_ready[:rows]
-        usage[:rows, 0] = telemetry.container_rps[:rows]
-        usage[:rows, 1] = telemetry.container_cpu[:rows]
-        usage[:rows, 2] = telemetry.container_age_s[:rows]
-        return table, usage
+        t = telemetry
+        usage = (t.container_rps, t.container_cpu, t.container_age_s)
+        table: tuple[NDArray[np.int64], NDArray[np.float32]] = _container_table(
+            self._info.max_containers,
+            t.container_id,
+            t.container_microservice,
+            t.container_host,
+            t.container_ready,
+            *usage,
+        )
+        return table
+
+
+@compiled
+def _container_table(room, ids, microservice, host, ready, rps, cpu, age_s):  # type: ignore[no-untyped-def]
+    """Table (room, 4) and usage (room, 3) of the containers; those for which there is no room are left out."""
+    table, usage = np.full((room, 4), -1, np.int64), np.zeros((room, 3), np.float32)
+    for row in range(min(room, len(ids))):
+        table[row, 0], table[row, 1], table[row, 2], table[row, 3] = ids[row], microservice[row], host[row], ready[row]
+        usage[row, 0], usage[row, 1], usage[row, 2] = rps[row], cpu[row], age_s[row]
+    return table, usage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def on_one_scale(parts: Sequence[Floats], ended: Sequence[int], failed: Sequence
         The parts, and the number of failures beside them.
     """
     good = [all_of - bad for all_of, bad in zip(ended, failed, strict=True)]
-    weight = max((count / part.size for part, count in zip(parts, good, strict=True) if part.size), default=1.0)
+    weight = max(sample_weights(parts, ended, failed), default=1.0)
     if weight <= 1.0:
         return list(parts), int(sum(failed))
     return [_thinned(part, count / weight) for part, count in zip(parts, good, strict=True)], round(
@@ -68,29 +68,44 @@ def class_tails(latencies_ms: Sequence[Floats], ended: Ints, failed: Ints, perce
     return tails
 
 
-def tail_latencies(parts: Sequence[Floats], failed: int, percentiles: Sequence[float]) -> list[float]:
+def tail_latencies(
+    parts: Sequence[Floats], failed: int, percentiles: Sequence[float], weights: Sequence[float] | None = None
+) -> list[float]:
     """Percentiles of all parts together, interpolated as by `np.percentile`.
 
     Args:
         parts: latencies [ms], in any order; parts that are sorted cost little.
         failed: requests that count as `FAILED_MS`.
         percentiles: [0-100].
+        weights: requests that each latency of a part stands for, see `sample_weights`; None is 1.
 
     Returns:
         One value each [ms]; 0 without requests.
     """
-    edges = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([part.size for part in parts], out=edges[1:])
+    edges = np.array([0, *accumulate([part.size for part in parts])])
     values = np.concatenate(parts) if len(parts) != 1 else np.array(parts[0], np.float64)
-    return list(_of_parts(values, edges, failed, np.array(percentiles)))
+    weight = np.ones(len(parts)) if weights is None else np.array(weights)
+    return _of_parts(values, edges, weight, failed, np.array(percentiles)).tolist()  # type: ignore[no-any-return]
+
+
+def sample_weights(parts: Sequence[Floats], ended: Sequence[int], failed: Sequence[int]) -> list[float]:
+    """How many requests each latency stands for, at least 1: more in a sample.
+
+    Args:
+        parts: latencies of the requests that did not fail.
+        ended: requests of each part, failed ones included.
+        failed: failed ones.
+    """
+    of_all = zip(parts, ended, failed, strict=True)
+    return [max(1.0, (count - bad) / part.size) if part.size else 1.0 for part, count, bad in of_all]
 
 
 @compiled
-def _of_parts(values: Floats, edges: Ints, failed: int, percentiles: Floats) -> Floats:
+def _of_parts(values: Floats, edges: Ints, weight: Floats, failed: int, percentiles: Floats) -> Floats:
     """Of parts that lie one after another and may be sorted in place."""
     for part in range(len(edges) - 1):
         sort_if_needed(values[edges[part] : edges[part + 1]])
-    result, weight = np.zeros(len(percentiles)), np.ones(len(edges) - 1)
+    result = np.zeros(len(percentiles))
     for i in range(len(percentiles)):
         result[i] = percentile(values, edges[:-1], edges[1:], weight, float(failed), percentiles[i] / 100.0)
     return result
@@ -170,9 +185,7 @@ def summarise(values: Floats, out: Floats) -> None:
 
 
 @compiled
-def _ranked(
-    values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, rank: float
-) -> tuple[float, float]:
+def _ranked(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, rank: float) -> tuple[float, float]:
     """The value with so many smaller ones among sorted parts, and the next one: brackets around it get smaller."""
     low, high = begin.copy(), end.copy()
     smaller, larger = low.copy(), high.copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.jit import compiled
 from imbres_gym.telemetry import ClusterInfo
 
 SUM_TOLERANCE = 1e-5
@@ -18,12 +19,34 @@ def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]
         ValueError: wrong shape, negative, or a row that does not sum to 1.
     """
     given = np.asarray(proportions, np.float64)
-    if given.shape != ready.shape or not np.all(given >= 0.0):
+    if given.shape != ready.shape:
         raise ValueError(f"proportions must be {ready.shape} and >= 0")
-    legal = np.where(ready > 0, given, 0.0)
-    if np.any((np.abs(legal.sum(axis=1) - 1.0) > SUM_TOLERANCE) & ready.any(axis=1)):
+    legal, flaw = _legal(given, ready)
+    if flaw == NEGATIVE:
+        raise ValueError(f"proportions must be {ready.shape} and >= 0")
+    if flaw == NO_SHARE:
         raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
-    return legal
+    return np.asarray(legal)
+
+
+SOUND, NEGATIVE, NO_SHARE = range(3)
+
+
+@compiled
+def _legal(given: NDArray[np.float64], ready: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
+    legal, flaw = np.zeros(given.shape), SOUND
+    for m in range(given.shape[0]):
+        containers, total = 0, 0.0
+        for h in range(given.shape[1]):
+            if not given[m, h] >= 0.0:  # NaN included
+                return legal, NEGATIVE
+            if ready[m, h] > 0:
+                legal[m, h] = given[m, h]
+                containers += ready[m, h]
+                total += given[m, h]
+        if containers > 0 and not abs(total - 1.0) <= SUM_TOLERANCE:
+            flaw = NO_SHARE
+    return legal, flaw
 
 
 def legal_placement(placement: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

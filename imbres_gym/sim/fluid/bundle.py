@@ -44,9 +44,7 @@ structref.define_boxing(_BundleType, Bundle)
 
 
 @allocating
-def bundle(
-    model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95
-):
+def bundle(model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95):
     """The bundle of these."""
     return Bundle(
         model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95

@@ -14,7 +14,7 @@ from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
-from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections
+from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections, pool_weights, survey
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
@@ -138,7 +138,7 @@ class FluidCluster:
         if reconnect:
             self._route()
         elif plan.proportions is not None:
-            weight = _pool_weight(episode.topology.fleet, episode.proportions, episode.ready)
+            weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
             episode.topology = replace(episode.topology, pool_weight=weight)
 
     def advance(self, seconds: float) -> Telemetry:
@@ -152,8 +152,8 @@ class FluidCluster:
         episode = self._now
         end_s = episode.measured_s + seconds
         while episode.now_s < end_s - 1e-9:
-            self._live()
-            until_s = min(end_s, self._next_stop())
+            first_ready_ms = self._live()
+            until_s = min(end_s, self._next_stop(first_ready_ms))
             self._engine.step(episode, until_s - episode.now_s)
             episode.now_s = until_s
         episode.now_s = end_s
@@ -222,27 +222,29 @@ class FluidCluster:
         """Forget the episode."""
         self._episode = None
 
-    def _next_stop(self) -> float:
-        """When the world changes next: interference does, or a container is ready."""
-        episode = self._now
-        stop_s = (math.floor(episode.now_s / INTERFERENCE_STEP_S + 1e-9) + 1.0) * INTERFERENCE_STEP_S
-        pending = episode.slots["ready_at"][episode.slots["life"] == PENDING]
-        if len(pending):
-            tick = math.ceil(float(pending.min()) * 1e-3 / TICK_S - 1e-9) * TICK_S
-            if tick > episode.now_s + 1e-9:
+    def _next_stop(self, first_ready_ms: float) -> float:
+        """When the world changes next: interference does, or the first container that starts is ready."""
+        now_s = self._now.now_s
+        stop_s = (math.floor(now_s / INTERFERENCE_STEP_S + 1e-9) + 1.0) * INTERFERENCE_STEP_S
+        if first_ready_ms < math.inf:
+            tick = math.ceil(first_ready_ms * 1e-3 / TICK_S - 1e-9) * TICK_S
+            if tick > now_s + 1e-9:
                 stop_s = min(stop_s, tick)
         return stop_s
 
-    def _live(self) -> None:
-        """Bring the life of containers up to date."""
+    def _live(self) -> float:
+        """Bring the life of containers up to date; returns when the first that starts is ready [ms]."""
         episode = self._now
-        life = episode.slots["life"]
-        alive = np.count_nonzero((life == READY) | (life == PENDING))
-        if alive != episode.wanted.sum() and self._lifecycle.reconcile(episode, self._scenario.startup_s):
+        alive, first_ready_ms = survey(episode.slots)
+        if alive != episode.wanted.sum():
+            if self._lifecycle.reconcile(episode, self._scenario.startup_s):
+                self._topology_changed()
+            _, first_ready_ms = survey(episode.slots)
+        if first_ready_ms <= episode.now_ms + 1e-6:
+            wake(episode, episode.now_ms)
             self._topology_changed()
-        life[(life == DRAINING) & (episode.slots["excess"] <= 0.0)] = GONE
-        if wake(episode, episode.now_ms):
-            self._topology_changed()
+            _, first_ready_ms = survey(episode.slots)
+        return float(first_ready_ms)
 
     def _topology_changed(self) -> None:
         """Carry the load proportions over to the containers that are ready now, and route anew."""
@@ -268,16 +270,10 @@ class FluidCluster:
         return Topology(
             fleet=fleet,
             rows=rows,
-            pool_weight=_pool_weight(fleet, proportions, ready),
+            pool_weight=pool_weights(fleet, proportions, ready),
             connections=connections,
             factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
         )
-
-
-def _pool_weight(fleet: Fleet, proportions: NDArray[np.float64], ready: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,) share of a microservice's load that a container gets by the load proportions."""
-    of_cell = proportions.ravel()[fleet.cell_place] / ready.ravel()[fleet.cell_place]
-    return np.asarray(of_cell[fleet.cell])
 
 
 def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:

@@ -19,6 +19,7 @@ from imbres_gym.telemetry import ClusterInfo
 
 Floats = NDArray[np.float64]
 
+
 class Engine:
     """What does not change in an episode: kinds of calls, response surfaces, sizes of containers."""
 

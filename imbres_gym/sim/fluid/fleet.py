@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
 from imbres_gym.sim.fluid.compiled import allocating
-from imbres_gym.sim.state import READY
+from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,6 +45,35 @@ class Rows(NamedTuple):
     target: Ints  # (links,) place in the fleet
     weight: Floats
     spread: Floats  # (rows,)
+
+
+@allocating
+def survey(slots):
+    """What becomes of a table of containers by itself; those that have drained are gone from now on.
+
+    Returns:
+        How many take requests or will, and the time at which the first that starts does [ms], infinite without one.
+    """
+    alive, first = 0, np.inf
+    for i in range(len(slots)):
+        life = slots[i].life
+        if life == READY or life == PENDING:
+            alive += 1
+        if life == PENDING:
+            first = min(first, slots[i].ready_at)
+        if life == DRAINING and slots[i].excess <= 0.0:
+            slots[i].life = GONE
+    return alive, first
+
+
+@allocating
+def pool_weights(fleet, proportions, ready):
+    """(n,) share of a microservice's load that a container gets by the load proportions (M, H)."""
+    n_hosts, weight = ready.shape[1], np.zeros(len(fleet.id))
+    for i in range(len(weight)):
+        m, h = fleet.cell_place[fleet.cell[i]] // n_hosts, fleet.host[i]
+        weight[i] = proportions[m, h] / ready[m, h]
+    return weight
 
 
 def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_microservice: Ints) -> Fleet:
