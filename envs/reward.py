@@ -103,7 +103,7 @@ def _initial_cores(info: ClusterInfo) -> float:
 
 
 def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
-    cores = [_quota(info.cores, t.ready, t.pending) for t in intervals]
+    cores = [float(_quota(info.cores, t.ready, t.pending)) for t in intervals]
     return sum(cores) / len(cores) / _initial_cores(info)
 
 
@@ -113,18 +113,18 @@ def _quota(cores: NDArray[np.float64], ready: NDArray[np.int64], pending: NDArra
     total = 0.0
     for m in range(len(cores)):
         total += cores[m] * (ready[m].sum() + pending[m].sum())
-    return total
+    return float(total)
 
 
 def _excess(intervals: Sequence[Telemetry]) -> float:
     requests = map(sum, zip(*[t.requests.tolist() for t in intervals], strict=True))
     slow = map(sum, zip(*[t.slow.tolist() for t in intervals], strict=True))
-    share = max([late / max(ended, 1) for late, ended in zip(slow, requests, strict=True)])
+    share: float = max([late / max(ended, 1) for late, ended in zip(slow, requests, strict=True)])
     return max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE)
 
 
 def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
-    shares = []
+    shares: list[float] = []
     for telemetry in intervals:
         connections = sum(telemetry.connections.tolist())
         shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))

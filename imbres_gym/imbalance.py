@@ -18,11 +18,8 @@ def load_variance(telemetry: Telemetry) -> float:
     Mean over the microservices that received load; 0 if none did. Arrivals at random leave some of it under an even
     split, too: about 1 / (requests per container in the interval).
     """
-    return float(
-        _load_variance(
-            telemetry.container_microservice, telemetry.container_rps, telemetry.container_ready, len(telemetry.ready)
-        )
-    )
+    t = telemetry
+    return float(_load_variance(t.container_microservice, t.container_rps, t.container_ready, len(t.ready)))
 
 
 def latency_cv(telemetry: Telemetry) -> float:
@@ -35,7 +32,7 @@ def latency_cv(telemetry: Telemetry) -> float:
 
 @compiled
 def _load_variance(microservice: Ints, rps: Floats, ready: NDArray[np.bool_], groups: int) -> float:
-    return _mean_of_known(_squared_cv(microservice, rps, ready, groups))
+    return float(_mean_of_known(_squared_cv(microservice, rps, ready, groups)))
 
 
 @compiled
@@ -43,7 +40,8 @@ def _latency_cv(samples: Ints, latency_ms: Floats) -> float:
     groups, n_hosts = samples.shape
     row = np.arange(groups * n_hosts) // n_hosts
     fresh = (samples > 0).reshape(groups * n_hosts)
-    return _mean_of_known(np.sqrt(_squared_cv(row, latency_ms.copy().reshape(groups * n_hosts), fresh, groups)))
+    values = latency_ms.copy().reshape(groups * n_hosts)
+    return float(_mean_of_known(np.sqrt(_squared_cv(row, values, fresh, groups))))
 
 
 @compiled

@@ -4,7 +4,7 @@ At every call numba unpacks each array of each argument; for the hundred of a st
 bundle is unpacked when it is made, as long as no array is replaced by another.
 """
 
-# mypy: disable-error-code="no-untyped-def,misc"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 from __future__ import annotations
 
 from numba import types
@@ -30,12 +30,12 @@ FIELDS = (
 
 
 @structref.register
-class _BundleType(types.StructRef):  # type: ignore[no-any-unimported]
+class _BundleType(types.StructRef):
     def preprocess_fields(self, fields):
         return tuple((name, types.unliteral(kind)) for name, kind in fields)
 
 
-class Bundle(structref.StructRefProxy):  # type: ignore[no-any-unimported]
+class Bundle(structref.StructRefProxy):
     """A handle; only compiled code looks inside."""
 
 

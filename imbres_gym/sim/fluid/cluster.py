@@ -14,7 +14,7 @@ from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
-from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections, pool_weights, survey
+from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, survey
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
@@ -23,7 +23,7 @@ from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S, open_episode
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.routing import count_ready
-from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
+from imbres_gym.sim.state import PENDING, READY
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 REHEARSALS = 3
@@ -236,7 +236,7 @@ class FluidCluster:
         """Bring the life of containers up to date; returns when the first that starts is ready [ms]."""
         episode = self._now
         alive, first_ready_ms = survey(episode.slots)
-        if alive != episode.wanted.sum():
+        if alive != sum(episode.wanted.tolist()):
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
             _, first_ready_ms = survey(episode.slots)

@@ -156,12 +156,16 @@ def list_latencies(origin, width, upto, count, streams, latencies):
         insert(latencies)
         return
     # Evenly spread levels, bin by bin: many requests share one.
-    r = 0
+    r, apart = 0, 1.0 / listed
     for b in range(bins):
         end = listed if b == bins - 1 else levels_up_to(upto[b + 1], listed)
-        for i in range(r, end):
-            latencies[i] = origin + (b + part_of_bin((i + 0.5) / listed, upto[b], upto[b + 1])) * width
-        r = max(r, end)
+        if end > r:
+            # Within the bin, levels 1 / listed apart are as many milliseconds apart.
+            slope = width / max(upto[b + 1] - upto[b], 1e-12)
+            for i in range(r, end):
+                part = min(max(((i + 0.5) * apart - upto[b]) * slope, 0.0), width)
+                latencies[i] = origin + b * width + part
+            r = end
 
 
 @inlined
@@ -233,7 +237,7 @@ def draw_requests(waves, streams, work, deadline_ms, sla_ms, tally):
     for c in range(len(deadline_ms)):
         count = np.int64(work.every[c] - work.failed[c])
         values = work.latencies[c, : min(count, LISTED)]
-        late, slow = 0, 0
+        late, slow = np.int64(0), np.int64(0)
         if count > 0:
             origin, width = composed.origin[c], composed.width[c]
             measured_levels(composed, c, waves, work.inflation[c], count, streams, work.bridge, upto)

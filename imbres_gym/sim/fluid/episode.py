@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,10 @@ class FluidEpisode:
     def now_ms(self) -> float:
         """Time since the start of the episode."""
         return self.now_s * 1e3
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle has the arrays, not the bundle of them."""
+        return {**self.__dict__, "bundle": None}
 
     def more_slots(self) -> None:
         """Make room for more containers."""

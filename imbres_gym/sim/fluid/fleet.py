@@ -57,11 +57,12 @@ def survey(slots):
     alive, first = 0, np.inf
     for i in range(len(slots)):
         life = slots[i].life
-        if life == READY or life == PENDING:
+        if life == READY:
             alive += 1
-        if life == PENDING:
+        elif life == PENDING:
+            alive += 1
             first = min(first, slots[i].ready_at)
-        if life == DRAINING and slots[i].excess <= 0.0:
+        elif life == DRAINING and slots[i].excess <= 0.0:
             slots[i].life = GONE
     return alive, first
 
