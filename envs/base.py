@@ -149,6 +149,11 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
 
         An illegal action never raises: see `envs.actions` for the rule, and `info["illegal_actions"]` for the count.
         """
+        reward, truncated, info = self.step_in_place(action)
+        return self._copy_of_observation(), reward, False, truncated, info
+
+    def step_in_place(self, action: Any) -> tuple[float, bool, dict[str, Any]]:
+        """As `step`, for callers that read `observation`, and only read it: reward, whether truncated, and info."""
         connections_before = sum(self.telemetry.connections.tolist())
         decided, illegal = self._read(action)
         intervals: list[Telemetry] = []
@@ -157,7 +162,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         reward, info = self._outcome(intervals, connections_before, illegal)
         if self.render_mode == "human":
             self.render()
-        return self._copy_of_observation(), reward, False, self._truncated(), info
+        return reward, self._truncated(), info
 
     def render(self) -> Any:
         """The cluster as it is: text for "ansi", an image (700, 1000, 3) uint8 for "rgb_array", a window for "human".

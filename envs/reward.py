@@ -99,7 +99,8 @@ def reward_bounds(info: ClusterInfo, weights: RewardWeights) -> dict[str, tuple[
 
 
 def _initial_cores(info: ClusterInfo) -> float:
-    return float(info.cores @ info.initial_replicas)
+    pairs = zip(info.cores.tolist(), info.initial_replicas.tolist(), strict=True)
+    return float(sum([cores * count for cores, count in pairs]))
 
 
 def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:

@@ -49,7 +49,9 @@ class Chunk:
         """Start every episode, with a seed and options for each."""
         outcomes = []
         for i, (seed, options) in enumerate(arguments):
-            outcomes.append((0.0, False, self._see(i, self._environments[i].reset(seed=seed, options=options))))
+            _, info = self._environments[i].reset(seed=seed, options=options)
+            self._see(i)
+            outcomes.append((0.0, False, info))
         self._ended = [False] * len(outcomes)
         return _result(outcomes)
 
@@ -59,10 +61,10 @@ class Chunk:
         for i, (action,) in enumerate(arguments):
             environment = self._environments[i]
             if self._ended[i]:
-                reward, truncated, info = 0.0, False, self._see(i, environment.reset())
+                reward, truncated, info = 0.0, False, environment.reset()[1]
             else:
-                observation, reward, _, truncated, info = environment.step(action)
-                self._see(i, (observation, info))
+                reward, truncated, info = environment.step_in_place(action)
+            self._see(i)
             self._ended[i] = truncated
             outcomes.append((reward, truncated, info))
         return _result(outcomes)
@@ -72,11 +74,10 @@ class Chunk:
         for environment in self._environments:
             environment.close()
 
-    def _see(self, i: int, seen: tuple[dict[str, NDArray[Any]], dict[str, Any]]) -> dict[str, Any]:
-        observation, info = seen
+    def _see(self, i: int) -> None:
+        observation = self._environments[i].observation
         for key, row in self._rows[i].items():
             row[...] = observation[key]
-        return info
 
 
 def _result(outcomes: list[tuple[float, bool, dict[str, Any]]]) -> Result:

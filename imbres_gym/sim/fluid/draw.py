@@ -30,9 +30,9 @@ WAVES = 8
 FEW = 32
 """So few requests are drawn one by one."""
 
-LISTED = 512
-"""Latencies that are listed of a class in a step; of more requests, an even sample. A 95th percentile between two of
-them is off by far less than by chance (a thousand requests: 0.7 % of the levels)."""
+LISTED = 256
+"""Latencies that are listed of a class in a step; of more requests, an even sample. Between two of them lie 0.4 % of
+the requests; by chance alone, the share of 4,000 requests below their p95 has a standard deviation of 0.34 %."""
 
 
 BRIDGE_POINTS = 128
