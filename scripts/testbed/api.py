@@ -23,7 +23,7 @@ def _token() -> str:
     raise BedError(f"{TOKENS}: no token of {ADMIN!r}")
 
 
-def request(method: str, path: str, body: Json | None = None, content: str = "application/json") -> str:
+def request(method: str, path: str, body: Json | list[Json] | None = None, content: str = "application/json") -> str:
     """Send one request.
 
     Raises:
