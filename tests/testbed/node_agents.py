@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lightkube import ApiError
 from lightkube.resources.core_v1 import Pod
-from live_cluster import Bed
+from live_cluster import Bed, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 from imbres_gym.live.connection_plan import PodRules
 from imbres_gym.live.node.backends import choose_backend
 from imbres_gym.live.node.namespaces import Namespaces
 from imbres_gym.live.node.rules import Rules, rules_of
-from scripts.testbed import manifests
+from scripts.testbed import layout, manifests
 
 METRICS_PORT = 9465
 
@@ -41,9 +44,47 @@ def processes_of(pod: Any) -> list[int]:
     return found
 
 
+def ready(pod: Any) -> bool:
+    """Whether an agent runs, and has said that it is well."""
+    return bool(processes_of(pod)) and any(status.ready for status in pod.status.containerStatuses or ())
+
+
+def replace(bed: Bed) -> None:
+    """Put new agents in the place of all, by the DaemonSet as it is now, and wait for them."""
+    old = list(agents(bed).values())
+    for pod in old:
+        bed.client.delete(Pod, pod.metadata.name, namespace=manifests.SYSTEM)
+    wait_for(lambda: not any(map(processes_of, old)), "agents ended", 40.0)
+    for pod in old:
+        # Not before its end: two agents of a node would undo each other's work. The kubelet alone may take a minute.
+        with suppress(ApiError):
+            bed.client.delete(Pod, pod.metadata.name, namespace=manifests.SYSTEM, grace_period=0)
+    before = {pod.metadata.uid for pod in old}
+
+    def replaced() -> bool:
+        now = list(agents(bed).values())
+        new = len(now) == len(layout.NODES) and all(ready(pod) and pod.metadata.uid not in before for pod in now)
+        return new and manifests.agents_ready()
+
+    wait_for(replaced, "new agents", 90.0)
+
+
 def kill(pod: Any) -> None:
     """End all processes of the agent at once, as the kernel does if memory runs out."""
-    for pid in processes_of(pod):
+    _kill(processes_of(pod))
+
+
+def kill_in_an_update(pod: Any, timeout_s: float) -> bool:
+    """Kill the agent as soon as it runs a program that reads or writes rules; whether it did so in time."""
+    end = time.monotonic() + timeout_s
+    while len(pids := processes_of(pod)) < 2 and time.monotonic() < end:
+        time.sleep(0.001)
+    _kill(pids)
+    return len(pids) > 1
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -73,10 +114,14 @@ def watch_failures(bed: Bed, reason: str) -> dict[str, float]:
     return found
 
 
+_backend = functools.cache(choose_backend)
+"""The agents' own choice: the same programs on the same kernel."""
+
+
 def rules_in(uid: str) -> Rules | None:
     """The rules in a pod's network namespace; None if they are not wholly there or not in effect."""
     with Namespaces().enter(uid) as namespace:
-        found = choose_backend().read(namespace)
+        found = _backend().read(namespace)
     return found.rules if found.rules is not None and found.are(found.rules) else None
 
 
