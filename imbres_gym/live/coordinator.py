@@ -1,8 +1,8 @@
 """The tracing coordinator: interference, load, own latency and E2E latency from Prometheus, and traces from Jaeger.
 
 What is NaN, infinite, negative or otherwise impossible, or said of a pod that does not exist, counts as missing: it is
-left out and counted. The ages of latencies are differences of times that Prometheus itself gives, so that skewed clocks
-do no harm.
+left out and counted. The ages of latencies are differences of times that Prometheus itself gives, and traces are asked
+for by its clock, so that a skewed clock of this machine does no harm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Coordinator:
         self._prometheus = PrometheusClient(config.prometheus.url, config.prometheus.timeout_s)
         self._jaeger = JaegerClient(config.jaeger) if config.jaeger else None
         self._span_log = SpanLog(config.application)
-        self._start_s = time.time()
+        self._began_s = time.monotonic()
         self._ever: set[str] = set()
 
     def measure(self, pods: Collection[str]) -> Measurement:
@@ -163,14 +163,15 @@ class Coordinator:
             return
         application = self._config.application
         entries = [application.microservice_names[index] for index in application.entries]
+        now_s, since_start_s = self._prometheus.now_s(), time.monotonic() - self._began_s
         try:
-            traces = self._jaeger.recent(entries, time.time())
+            traces = self._jaeger.recent(entries, now_s)
         except Unreachable as error:
             measurement.errors.append(str(error))
             return
         measurement.drop("unreadable-span", traces.dropped)
         measurement.traced = traced_latencies(traces.spans)
-        measurement.spans, measurement.span_pods = self._span_log.add(traces.spans, self._start_s)
+        measurement.spans, measurement.span_pods = self._span_log.add(traces.spans, now_s - since_start_s)
 
 
 def _host_names(sample: Sample) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from imbres_gym.live.config import QUERIES, LiveConfig
@@ -44,7 +43,7 @@ def check_telemetry(config: LiveConfig, state: ClusterState | None) -> Iterator[
             if state is not None and state.pods:
                 yield _check_whole(config, state)
     if config.jaeger is not None:
-        yield _check_jaeger(config)
+        yield _check_jaeger(config, prometheus.now_s())
 
 
 def _check_query(config: LiveConfig, prometheus: PrometheusClient, name: str) -> Finding:
@@ -79,12 +78,12 @@ def _check_whole(config: LiveConfig, state: ClusterState) -> Finding:
     return "telemetry", not reasons, seen + (f" (not usable: {dropped})" if dropped else ""), ""
 
 
-def _check_jaeger(config: LiveConfig) -> Finding:
+def _check_jaeger(config: LiveConfig, now_s: float) -> Finding:
     assert config.jaeger is not None
     client = JaegerClient(config.jaeger)
     entries = [config.application.microservice_names[index] for index in config.application.entries]
     try:
-        traces = client.recent(entries, time.time())
+        traces = client.recent(entries, now_s)
     except Unreachable as error:
         return "jaeger", False, str(error), "start it, or correct jaeger.url"
     finally:

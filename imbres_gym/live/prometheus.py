@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -49,6 +50,11 @@ class PrometheusClient:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url = url
         self._http = http_client(url, timeout_s)
+        self._epoch_s = time.time() - time.monotonic()
+
+    def now_s(self) -> float:
+        """Time since the epoch by Prometheus' clock; by this machine's as long as Prometheus has sent no sample [s]."""
+        return self._epoch_s + time.monotonic()
 
     def query(self, promql: str) -> Vector:
         """The vector that a query has now.
@@ -72,7 +78,10 @@ class PrometheusClient:
         data = answer.get("data")
         if not isinstance(data, dict) or data.get("resultType") != "vector" or not isinstance(data.get("result"), list):
             raise Unreachable(f"Prometheus at {self._url}: the answer is no vector (query: {promql})")
-        return _read(data["result"])
+        vector = _read(data["result"])
+        if vector.time_s is not None:
+            self._epoch_s = vector.time_s - time.monotonic()
+        return vector
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scripts.testbed.images import FOLDER, add_bytes, build_layer, python_layer, save
@@ -38,18 +38,29 @@ LAUNCHER = f"import sys; sys.path[:0] = ['/{SITE}']; from imbres_gym.cli import 
 
 def build() -> Path:
     """Make the image if something of it has changed; returns its archive."""
-    archive = FOLDER / "agent.tar"
+    return build_image("agent", AGENT, "the node agent", Path(__file__), agent_layers)
+
+
+def agent_layers() -> list[bytes]:
+    """Python, programs, libraries and this checkout."""
     sources = list(_files_of_checkout())
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name, path in sources:
-        digest.update(name.encode() + b"\0" + path.read_bytes())
-    mark = FOLDER / f"agent.{digest.hexdigest()[:16]}"
+    layers = [python_layer(), build_layer(_add_programs), build_layer(lambda tar: add_libraries(tar, LIBRARIES))]
+    return [*layers, build_layer(lambda tar: _add_files(tar, sources))]
+
+
+def build_image(
+    file: str, name: str, what: str, maker: Path, layers: Callable[[], list[bytes]], env: tuple[str, ...] = ()
+) -> Path:
+    """Make an image that starts `imbres-gym`, if this checkout or what makes it has changed; returns its archive."""
+    archive = FOLDER / f"{file}.tar"
+    digest = hashlib.sha256(Path(__file__).read_bytes() + maker.read_bytes())
+    for entry, path in _files_of_checkout():
+        digest.update(entry.encode() + b"\0" + path.read_bytes())
+    mark = FOLDER / f"{file}.{digest.hexdigest()[:16]}"
     if not (archive.exists() and mark.exists()):
-        with step("build the image of the node agent"):
-            layers = [python_layer(), build_layer(_add_programs), build_layer(_add_libraries)]
-            layers.append(build_layer(lambda tar: _add_files(tar, sources)))
-            save(archive, AGENT, layers, ["/usr/bin/python3.11", "-c", LAUNCHER])
-            for old in FOLDER.glob("agent.????????????????"):
+        with step(f"build the image of {what}"):
+            save(archive, name, layers(), ["/usr/bin/python3.11", "-c", LAUNCHER], env)
+            for old in FOLDER.glob(f"{file}.????????????????"):
                 old.unlink()
             mark.touch()
     return archive
@@ -80,29 +91,40 @@ def _add_programs(tar: tarfile.TarFile) -> None:
         libraries.update(_libraries_of(real))
     for path in extensions:
         add_bytes(tar, str(path).lstrip("/"), path.read_bytes())
-    for name in _with_dependencies(LIBRARIES):
-        for file in importlib.metadata.distribution(name).files or ():
-            if file.suffix == ".so":
-                libraries.update(_libraries_of(Path(str(file.locate()))))
-    for path in sorted(libraries):
-        # Where the loader looks, whatever folder the machine has it in.
-        add_bytes(tar, f"usr/lib/x86_64-linux-gnu/{path.name}", path.resolve().read_bytes())
+    _add_loaded(tar, libraries)
     add_bytes(tar, "etc/protocols", Path("/etc/protocols").read_bytes())
+
+
+def _add_loaded(tar: tarfile.TarFile, libraries: set[Path]) -> None:
+    """Libraries of the machine where the loader looks, whatever folder the machine has them in."""
+    for path in sorted(libraries):
+        add_bytes(tar, f"usr/lib/x86_64-linux-gnu/{path.name}", path.resolve().read_bytes())
 
 
 def _libraries_of(program: Path) -> set[Path]:
     return {Path(found) for found in re.findall(r"=> (/\S+)", call(["ldd", program]))}
 
 
-def _add_libraries(tar: tarfile.TarFile) -> None:
-    """The packages as they are installed beside this program, in their exact versions."""
+def add_libraries(tar: tarfile.TarFile, names: tuple[str, ...], without: tuple[str, ...] = ()) -> None:
+    """Packages as they are installed beside this program, in their exact versions, and what of the machine they load.
+
+    Args:
+        tar: takes them.
+        names: of packages; all that they need comes, too.
+        without: packages that are in the image already, with all that they need.
+    """
     if sys.version_info[:2] != (3, 11):
         raise BedError("the image has Python 3.11, and so must be the Python that runs the bed: use `make testbed`")
-    for name in sorted(_with_dependencies(LIBRARIES)):
+    loaded: set[Path] = set()
+    for name in sorted(_with_dependencies(names) - _with_dependencies(without)):
         for file in importlib.metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
-            if not file.parts[0].startswith("..") and path.suffix != ".pyc":
+            if not file.parts[0].startswith("..") and path.suffix != ".pyc" and "tests" not in file.parts:
                 add_bytes(tar, f"{SITE}/{file}", path.read_bytes())
+                if ".so" in path.suffixes:
+                    loaded.update(_libraries_of(path))
+    # A package's own libraries are found from where they lie in it.
+    _add_loaded(tar, {path for path in loaded if "site-packages" not in path.parts})
 
 
 def _with_dependencies(names: tuple[str, ...]) -> set[str]:

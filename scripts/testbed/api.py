@@ -23,7 +23,7 @@ def _token() -> str:
     raise BedError(f"{TOKENS}: no token of {ADMIN!r}")
 
 
-def request(method: str, path: str, body: Json | None = None, content: str = "application/json") -> str:
+def request(method: str, path: str, body: Json | list[Json] | None = None, content: str = "application/json") -> str:
     """Send one request.
 
     Raises:
@@ -62,3 +62,16 @@ def create(path: str, body: Json) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 409:
             raise BedError(f"POST {path}: {error.read().decode()[-1000:]}") from None
+
+
+def delete(path: str) -> None:
+    """Delete an object; one that is gone already is no error.
+
+    Raises:
+        BedError: the server refused; holds what it said.
+    """
+    try:
+        request("DELETE", path)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise BedError(f"DELETE {path}: {error.read().decode()[-1000:]}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scripts.testbed.layout import API_PORT, API_SERVICE, CONTEXT, GATEWAY, KUBECONFIG, NODES, PKI, RUN
@@ -16,8 +17,9 @@ ADMIN = "admin"
 CONTROLLERS = "system:kube-controller-manager"
 SCHEDULER = "system:kube-scheduler"
 PROXY = "system:kube-proxy"
-DAYS = "30"
-"""A bed does not live longer: estimate."""
+AGE, LIFE = timedelta(days=1), timedelta(days=30)
+"""Certificates are valid since a day before they are made: those of a real cluster are not new either, and to a program
+whose clock is behind they would not be valid yet. A bed does not live for 30 days (estimate)."""
 
 
 def node_user(name: str) -> str:
@@ -34,36 +36,7 @@ def write_credentials() -> None:
     """Write the authority, the server's certificate, the key of service accounts, tokens and kubeconfigs."""
     PKI.mkdir(parents=True, exist_ok=True)
     PKI.chmod(0o700)
-    subject = ["-days", DAYS, "-subj"]
-    new_key: list[str | Path] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
-    authority: list[str | Path] = [
-        "openssl",
-        "req",
-        "-x509",
-        *new_key,
-        PKI / "ca.key",
-        "-out",
-        CA,
-        *subject,
-        "/CN=imbres-testbed-ca",
-    ]
-    call([*authority, "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"])
-    call(["openssl", "req", "-new", *new_key, PKI / "server.key", "-out", PKI / "server.csr", "-subj", "/CN=apiserver"])
-    names = [f"IP:{GATEWAY}", f"IP:{API_SERVICE}", "IP:127.0.0.1", "DNS:kubernetes.default.svc", "DNS:localhost"]
-    (PKI / "server.ext").write_text(f"subjectAltName={','.join(names)}\nextendedKeyUsage=serverAuth\n")
-    sign: list[str | Path] = [
-        "openssl",
-        "x509",
-        "-req",
-        "-in",
-        PKI / "server.csr",
-        "-CA",
-        CA,
-        "-CAkey",
-        PKI / "ca.key",
-        "-CAcreateserial",
-    ]
-    call([*sign, "-out", PKI / "server.crt", "-days", DAYS, "-extfile", PKI / "server.ext"])
+    _write_certificates()
     call(["openssl", "genrsa", "-out", PKI / "accounts.key", "2048"])
     call(["openssl", "rsa", "-in", PKI / "accounts.key", "-pubout", "-out", PKI / "accounts.pub"])
     groups = {ADMIN: "system:masters", CONTROLLERS: "", SCHEDULER: "", PROXY: ""}
@@ -75,6 +48,55 @@ def write_credentials() -> None:
         _write_kubeconfig(user, token)
     TOKENS.write_text("\n".join(lines) + "\n")
     TOKENS.chmod(0o600)
+
+
+def _write_certificates() -> None:
+    """The authority signs itself and the server; `openssl ca`, as `openssl x509` cannot set the day of the start."""
+    names = [f"IP:{GATEWAY}", f"IP:{API_SERVICE}", "IP:127.0.0.1", "DNS:kubernetes.default.svc", "DNS:localhost"]
+    config = PKI / "openssl.cnf"
+    config.write_text(
+        f"""\
+[ca]
+default_ca = bed
+[bed]
+database = {PKI}/issued.txt
+new_certs_dir = {PKI}
+rand_serial = yes
+default_md = sha256
+policy = names
+[names]
+commonName = supplied
+[authority]
+basicConstraints = critical,CA:true
+subjectKeyIdentifier = hash
+keyUsage = critical,keyCertSign,cRLSign,digitalSignature
+[server]
+subjectAltName = {",".join(names)}
+extendedKeyUsage = serverAuth
+"""
+    )
+    (PKI / "issued.txt").touch()
+    now = datetime.now(UTC)
+    dates = ["-startdate", f"{now - AGE:%Y%m%d%H%M%SZ}", "-enddate", f"{now + LIFE:%Y%m%d%H%M%SZ}"]
+    sign: list[str | Path] = [
+        "openssl",
+        "ca",
+        "-batch",
+        "-notext",
+        "-config",
+        config,
+        "-keyfile",
+        PKI / "ca.key",
+        *dates,
+    ]
+    new_key: list[str | Path] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
+    for name, subject in (("ca", "imbres-testbed-ca"), ("server", "apiserver")):
+        request = PKI / f"{name}.csr"
+        call(["openssl", "req", "-new", *new_key, PKI / f"{name}.key", "-out", request, "-subj", f"/CN={subject}"])
+        signer: list[str | Path] = ["-selfsign", "-extensions", "authority"]
+        if name != "ca":
+            signer = ["-cert", CA, "-extensions", "server"]
+        call([*sign, *signer, "-in", request, "-out", PKI / f"{name}.crt"])
 
 
 def _write_kubeconfig(user: str, token: str) -> None:

@@ -100,7 +100,7 @@ def _add_folder(tar: tarfile.TarFile, folder: Path) -> None:
         tar.add(path, path.name)
 
 
-def save(file: Path, name: str, layers: list[bytes], command: list[str]) -> None:
+def save(file: Path, name: str, layers: list[bytes], command: list[str], env: tuple[str, ...] = ()) -> None:
     """Write an archive as `docker save` does: layers, a configuration, and a manifest that names them."""
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     config = json.dumps(
@@ -108,7 +108,7 @@ def save(file: Path, name: str, layers: list[bytes], command: list[str]) -> None
             "architecture": "amd64",
             "os": "linux",
             "created": ARCHIVE_TIME,
-            "config": {"Entrypoint": command, "Env": ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"]},
+            "config": {"Entrypoint": command, "Env": ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1", *env]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         }
     ).encode()

@@ -1,7 +1,7 @@
 """Applies the manifests that users apply, too (`configs/kubernetes/`): custom resource, rights, node agents.
 
 The controller is not started: whoever tests it runs `imbres-gym live` on the machine, with the controller's own rights
-if wanted (`controller_kubeconfig`).
+if wanted (`controller_kubeconfig`), or starts it as a pod (`scripts/testbed/controller_pod.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scripts.testbed.steps import step, wait_until
 FOLDER = ROOT / "configs/kubernetes"
 PLACES = {
     "Namespace": "/api/v1/namespaces",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
@@ -30,6 +31,7 @@ PLACES = {
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
     "DaemonSet": "/apis/apps/v1/namespaces/{namespace}/daemonsets",
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
 }
 SYSTEM = "imbres-gym"
 """Namespace of imbres-gym itself in the manifests."""
@@ -67,17 +69,15 @@ def start_agents() -> None:
     """Start the node agents as a DaemonSet with the rights of the manifests, and wait for them."""
     with step("start the node agents"):
         for item in documents("namespace.yaml", "node-agent-rbac.yaml", "node-agent.yaml"):
-            create(with_image(item))
+            create(with_image(item, AGENT) if item["kind"] == "DaemonSet" else item)
         wait_until(agents_ready, "node agents ready", START_S, pause_s=0.5)
 
 
-def with_image(item: api.Json) -> api.Json:
-    """The same object with the bed's image, which is in no registry, as kustomize's `images` would write it."""
-    if item["kind"] != "DaemonSet":
-        return item
+def with_image(item: api.Json, image: str) -> api.Json:
+    """The same workload with an image that is in no registry, as kustomize's `images` would write it."""
     changed = copy.deepcopy(item)
     for container in changed["spec"]["template"]["spec"]["containers"]:
-        container |= {"image": AGENT, "imagePullPolicy": "Never"}
+        container |= {"image": image, "imagePullPolicy": "Never"}
     return changed
 
 
@@ -87,12 +87,17 @@ def agents_ready() -> bool:
     return bool(status.get("numberReady", 0) == len(NODES))
 
 
-def controller_kubeconfig(file: Path, namespace: str) -> Path:
-    """Write a kubeconfig of the controller's service account, with its rights in one application's namespace."""
+def grant_controller(namespace: str) -> None:
+    """Make the controller's service account, with its rights in one application's namespace."""
     for item in documents("controller-rbac.yaml"):
         if item["kind"] in {"Role", "RoleBinding"}:
             item["metadata"]["namespace"] = namespace
         create(item)
+
+
+def controller_kubeconfig(file: Path, namespace: str) -> Path:
+    """Write a kubeconfig of the controller's service account, with its rights in one application's namespace."""
+    grant_controller(namespace)
     account = f"{PLACES['ServiceAccount'].format(namespace=SYSTEM)}/{CONTROLLER}"
     wait_until(lambda: bool(api.get(account).get("secrets")), "token of the controller", 20.0)
     secret = api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{api.get(account)['secrets'][0]['name']}")

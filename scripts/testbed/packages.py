@@ -8,6 +8,8 @@ from scripts.testbed.steps import BedError, call, step
 
 BUILD = ("golang-go", "dpkg-dev", "golang-github-modern-go-reflect2-dev")
 """Only to build Kubernetes; not needed once the binary is cached."""
+COMPILE = ("gcc", "libc6-dev")
+"""Only for tests with a wrong clock."""
 RUN = (
     "etcd-server",
     "containerd",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+from connection_plans import PlanWriter
 from controller import Controller
 from live_cluster import APPLICATION, NAMESPACE, Bed
 
 from imbres_gym.live import deploy
 from scripts.testbed import bed as machine
-from scripts.testbed import manifests
+from scripts.testbed import layout, manifests
+
+RPS = 6.0
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +65,42 @@ def new_controller(kubeconfig: Path, tmp_path: Path) -> Iterator[Callable[..., C
     yield make
     for controller in made:
         controller.end()
+
+
+@pytest.fixture(scope="module")
+def loaded(deployed: Bed) -> Iterator[Bed]:
+    """Load in a process of its own while the tests of a module run, as telemetry without load says little."""
+    command = [sys.executable, "-m", "imbres_gym", "load", APPLICATION, "--rps", str(RPS), "--duration", "2h"]
+    command += ["--namespace", NAMESPACE, "--context", layout.CONTEXT, "--kubeconfig", str(layout.KUBECONFIG)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=layout.ROOT) as process:
+        time.sleep(10.0)
+        yield deployed
+        process.terminate()
+
+
+@pytest.fixture
+def running(loaded: Bed, new_controller: Callable[..., Controller]) -> Controller:
+    """A controller whose plans are in force."""
+    controller = new_controller()
+    controller.start()
+    controller.wait_for(lambda e: e["event"] == "decision" and e["plans"]["written"] > 0, "plans written", 150.0)
+    return controller
+
+
+@pytest.fixture
+def writer(deployed: Bed) -> Iterator[PlanWriter]:
+    """Writes plans in place of a controller; they go with the test."""
+    made = PlanWriter(deployed)
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Says what was measured, whatever pytest captures."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}", end="")
+
+    return say

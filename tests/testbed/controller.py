@@ -24,8 +24,11 @@ Event = dict[str, Any]
 class Controller:
     """One controller; its journal is read from a file, so that it never waits for a reader."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, agent: str = "load-shifting", **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, kubeconfig: Path, agent: str = "load-shifting", clock: Path | None = None, **changes: Any
+    ) -> None:
         self.folder = folder
+        self._environment = {**os.environ, "LD_PRELOAD": str(clock)} if clock is not None else None
         folder.mkdir(parents=True, exist_ok=True)
         config = yaml.safe_load((config_root() / "live" / f"{APPLICATION}.yaml").read_text(encoding="utf-8"))
         self.config = folder / "live.yaml"
@@ -40,7 +43,9 @@ class Controller:
 
     def start(self) -> None:
         with self._journal.open("ab") as journal, (self.folder / "errors").open("ab") as errors:
-            self.process = subprocess.Popen(self.command("run"), stdout=journal, stderr=errors, cwd=ROOT)
+            self.process = subprocess.Popen(
+                self.command("run"), stdout=journal, stderr=errors, cwd=ROOT, env=self._environment
+            )
 
     def events(self, kind: str | None = None) -> list[Event]:
         """What it has said so far; a line that is being written is not read yet."""

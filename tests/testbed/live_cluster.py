@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -82,6 +83,19 @@ class Bed:
         requests: list[Request] = []
         asyncio.run(run_load(self.application, hosts, rps, duration_s, seed, requests.append))
         return requests
+
+
+class Background:
+    """Load from a thread of its own while a test does other things."""
+
+    def __init__(self, bed: Bed, rps: float, duration_s: float, seed: int) -> None:
+        self.requests: list[Request] = []
+        self._thread = threading.Thread(target=lambda: self.requests.extend(bed.load(rps, duration_s, seed)))
+        self._thread.start()
+
+    def join(self) -> list[Request]:
+        self._thread.join()
+        return self.requests
 
 
 def query(expression: str, *labels: str) -> Series:

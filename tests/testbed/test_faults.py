@@ -4,70 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
+import node_agents
+from connection_plans import in_force, plans
 from controller import Controller
-from live_cluster import APPLICATION, NAMESPACE, Bed, wait_for
+from live_cluster import NAMESPACE, Bed, wait_for
 
-from imbres_gym.live.connection_plan import APPLICATION_LABEL, GROUP, KIND, PLURAL, VERSION
+from imbres_gym.live.kube import plan_resource
 from scripts.testbed import bed as machine
 from scripts.testbed import layout, manifests, nodes, processes
 
 NewController = Callable[..., Controller]
 Tell = Callable[[str], None]
-RPS = 6.0
-
-
-@pytest.fixture(scope="module")
-def loaded(deployed: Bed) -> Iterator[Bed]:
-    """Load in a process of its own while the tests of this module run, as telemetry without load says little."""
-    command = [*_python("load", APPLICATION), "--rps", str(RPS), "--duration", "2h", "--namespace", NAMESPACE]
-    command += ["--context", layout.CONTEXT, "--kubeconfig", str(layout.KUBECONFIG)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=layout.ROOT) as process:
-        time.sleep(10.0)
-        yield deployed
-        process.terminate()
-
-
-def _python(*words: str) -> list[str]:
-    import sys
-
-    return [sys.executable, "-m", "imbres_gym", *words]
-
-
-@pytest.fixture
-def running(loaded: Bed, new_controller: NewController) -> Controller:
-    """A controller whose plans are in force."""
-    controller = new_controller()
-    controller.start()
-    controller.wait_for(lambda e: e["event"] == "decision" and e["plans"]["written"] > 0, "plans written", 150.0)
-    return controller
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    def say(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {text}", end="")
-
-    return say
-
-
-def plans(bed: Bed) -> dict[str, Any]:
-    from lightkube.generic_resource import create_namespaced_resource
-
-    resource = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
-    found = bed.client.list(resource, namespace=NAMESPACE, labels={APPLICATION_LABEL: APPLICATION})
-    return {plan.metadata.name: plan for plan in found}
-
-
-def in_force(bed: Bed) -> bool:
-    """Whether there are plans, and all are in force as last written."""
-    states = [(plan.status or {}, plan.metadata.generation) for plan in plans(bed).values()]
-    return bool(states) and all(s.get("observedGeneration") == g and not s.get("error") for s, g in states)
 
 
 def test_without_prometheus_the_last_plan_is_held(loaded: Bed, running: Controller, tell: Tell) -> None:
@@ -116,17 +66,11 @@ def test_a_restarted_api_server_is_waited_for(loaded: Bed, running: Controller, 
 
 
 def test_a_killed_node_agent_comes_back_to_the_same_rules(loaded: Bed, running: Controller, tell: Tell) -> None:
-    from lightkube.resources.core_v1 import Pod
-
     wait_for(lambda: in_force(loaded), "plans in force", 20.0)
-    victims = list(loaded.client.list(Pod, namespace=manifests.SYSTEM))
+    victims = node_agents.agents(loaded)
     assert len(victims) == len(layout.NODES)
-    for pod in victims:
-        assert pod.metadata is not None and pod.metadata.uid is not None
-        for folder in Path("/sys/fs/cgroup/cpu").glob(f"*/kubepods/*/pod{pod.metadata.uid}/*"):
-            for pid in (folder / "cgroup.procs").read_text().split() if folder.is_dir() else ():
-                if b"imbres_gym" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    subprocess.run(["kill", "-KILL", pid], check=True)
+    for pod in victims.values():
+        node_agents.kill(pod)
     wait_for(lambda: not manifests.agents_ready(), "agents gone", 30.0, pause_s=0.1)
     took_s = wait_for(lambda: manifests.agents_ready() and in_force(loaded), "agents back", 90.0)
     tell(f"node agents killed: plans in force again after {took_s:.0f} s")
@@ -182,12 +126,11 @@ def test_an_evicted_pod_is_left_out_of_the_plans(loaded: Bed, running: Controlle
 
 
 def test_a_malformed_plan_is_refused_and_the_good_one_stays(loaded: Bed, running: Controller) -> None:
-    from lightkube.generic_resource import create_namespaced_resource
     from lightkube.models.meta_v1 import ObjectMeta
 
     wait_for(lambda: in_force(loaded), "plans in force", 20.0)
     good = next(iter(plans(loaded).values()))
-    resource = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
+    resource = plan_resource()
     twice = {**good.spec, "pods": good.spec["pods"] * 2}
     name = f"malformed.{good.spec['node']}"
     loaded.client.create(resource(metadata=ObjectMeta(name=name), spec=twice), namespace=NAMESPACE)

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import random
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from connection_plans import plans
 from controller import Controller
-from live_cluster import APPLICATION, NAMESPACE, Bed, percentile, query, wait_for
+from live_cluster import APPLICATION, NAMESPACE, Background, Bed, percentile, query, wait_for
 
-from imbres_gym.live.connection_plan import GROUP, KIND, PLURAL, VERSION
 from imbres_gym.live.load import Request
 from scripts.testbed import layout, stress
 
 RPS = 15.0
 NewController = Callable[..., Controller]
-
-
-def plans(bed: Bed) -> list[Any]:
-    from lightkube.generic_resource import create_namespaced_resource
-
-    return list(bed.client.list(create_namespaced_resource(GROUP, VERSION, KIND, PLURAL), namespace=NAMESPACE))
-
-
-class Background:
-    """Load from a thread of its own while a test does other things."""
-
-    def __init__(self, bed: Bed, rps: float, duration_s: float, seed: int) -> None:
-        self.requests: list[Request] = []
-        self._thread = threading.Thread(target=lambda: self.requests.extend(bed.load(rps, duration_s, seed)))
-        self._thread.start()
-
-    def join(self) -> list[Request]:
-        self._thread.join()
-        return self.requests
 
 
 def interval(requests: list[Request], of: float, seed: int = 1) -> tuple[float, float]:
@@ -73,7 +52,7 @@ def test_a_dry_run_changes_nothing(deployed: Bed, new_controller: NewController)
     done = subprocess.run(command, capture_output=True, text=True, timeout=200.0)
     background.join()
     assert done.returncode == 0, done.stderr
-    assert plans(deployed) == []
+    assert plans(deployed) == {}
     assert deployed.replicas() == dict.fromkeys(deployed.application.microservices, 3)
 
 
@@ -109,7 +88,7 @@ def test_load_moves_away_from_interference_and_the_tail_falls(
     assert shifted_share < 0.6 * balanced_share
     assert percentile(shifted, 95.0) < percentile(balanced, 95.0)
     # The end gives the cluster back.
-    assert plans(deployed) == []
+    assert plans(deployed) == {}
 
 
 def test_an_agent_scales_deployments_and_gives_them_back(deployed: Bed, new_controller: NewController) -> None:

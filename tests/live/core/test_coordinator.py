@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_telemetry import FakeJaeger, buckets
-from fake_traces import otlp
+from fake_traces import SECOND, otlp
 from live_bed import NODES, Bed
 
 from imbres_gym.live.cluster import LiveCluster
@@ -187,6 +188,19 @@ def test_which_source_goes_first_is_configured(
     telemetry = make_live({"jaeger": {"url": jaeger.url, "use": use}}).reset(0)
     assert telemetry.own_latency_ms[0, 0] == pytest.approx(front_ms, rel=1e-3)
     assert telemetry.own_latency_ms[0, 1] == pytest.approx(8.0)
+
+
+def test_traces_are_asked_for_and_timed_by_the_clock_of_prometheus(
+    bed: Bed, jaeger: FakeJaeger, make_live: Callable[..., LiveCluster]
+) -> None:
+    bed.prometheus.time_s = SECOND + 3.0
+    jaeger.answers["/api/v3/traces"] = (200, otlp(rows=rows(bed)))
+    spans = make_live({"jaeger": {"url": jaeger.url, "window_s": 15, "delay_s": 2}}).reset(0).spans
+    (_, asked) = jaeger.asked[0]
+    edges = [datetime.fromisoformat(asked[f"query.start_time_{edge}"]).timestamp() for edge in ("min", "max")]
+    assert edges == pytest.approx([SECOND - 14.0, SECOND + 1.0], abs=10.0)
+    # The first span began 3 s before the run did, by that clock.
+    assert spans["start_s"][0] == pytest.approx(-3.0, abs=10.0)
 
 
 def test_without_jaeger_the_run_goes_on(bed: Bed, jaeger: FakeJaeger, make_live: Callable[..., LiveCluster]) -> None:
