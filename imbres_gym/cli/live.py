@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 live = typer.Typer(
     name="live",
-    help="Control an application on a real Kubernetes cluster (docs/live.md).",
+    short_help="Control an application on a real Kubernetes cluster (docs/live.md).",
     invoke_without_command=True,
 )
 
@@ -39,26 +39,8 @@ Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the jo
 
 
 @live.callback()
-def _without_command(
-    context_of_command: typer.Context,
-    config: Config = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-    dry_run: DryRun = False,
-    agent: AgentName = None,
-    duration: Duration = None,
-    out: Out = None,
-) -> None:
-    """Run an agent; the same as `live run`."""
-    if context_of_command.invoked_subcommand is None:
-        run(config, context, kubeconfig, dry_run, agent, duration, out)
-    elif config is not None or context is not None:
-        typer.secho("Error: options belong behind the command, as in: live doctor --config FILE", fg="red", err=True)
-        raise typer.Exit(WRONG_INPUT)
-
-
-@live.command()
 def run(
+    command: typer.Context,
     config: Config = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -72,6 +54,13 @@ def run(
     At the end the cluster is left as it was found, or as on_exit says. The exit code is 1 if another controller has
     taken over, and 2 if the run was refused before its first action.
     """
+    if command.invoked_subcommand is not None:
+        if config is not None or context is not None:
+            typer.secho(
+                "Error: options belong behind the command: live doctor --config FILE", fg="red", err=True
+            )
+            raise typer.Exit(WRONG_INPUT)
+        return
     with clear_errors("Nothing was changed yet."):
         from imbres_gym.live.config import load_live_config
         from imbres_gym.live.lease import LeadershipLost

@@ -44,7 +44,7 @@ class Controller:
     def start(self) -> None:
         with self._journal.open("ab") as journal, (self.folder / "errors").open("ab") as errors:
             self.process = subprocess.Popen(
-                self.command("run"), stdout=journal, stderr=errors, cwd=ROOT, env=self._environment
+                self.command(), stdout=journal, stderr=errors, cwd=ROOT, env=self._environment
             )
 
     def events(self, kind: str | None = None) -> list[Event]:

@@ -165,7 +165,7 @@ def test_too_few_rights_are_refused_before_anything_is_done(
     loaded: Bed, new_controller: NewController, kubeconfig: Path
 ) -> None:
     before = loaded.replicas()
-    config = new_controller(namespace="kube-system").command("run")
+    config = new_controller(namespace="kube-system").command()
     done = subprocess.run([*config, "--duration", "10s"], capture_output=True, text=True, timeout=150.0)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert "forbidden" in done.stderr

@@ -48,7 +48,7 @@ def test_the_doctor_finds_nothing_to_fix(deployed: Bed, new_controller: NewContr
 def test_a_dry_run_changes_nothing(deployed: Bed, new_controller: NewController) -> None:
     controller = new_controller()
     background = Background(deployed, 10.0, 15.0, seed=5)
-    command = [*controller.command("run"), "--dry-run", "--duration", "15s"]
+    command = [*controller.command(), "--dry-run", "--duration", "15s"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200.0)
     background.join()
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,7 @@ def test_files_of_a_run_are_where_they_were_asked_for(
     deployed: Bed, new_controller: NewController, tmp_path: Path
 ) -> None:
     controller = new_controller()
-    command = [*controller.command("run"), "--dry-run", "--duration", "10s", "--out", str(tmp_path / "out")]
+    command = [*controller.command(), "--dry-run", "--duration", "10s", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120.0)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "out").iterdir()

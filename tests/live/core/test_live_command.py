@@ -35,10 +35,9 @@ def events(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("command", [[], ["run"]])
-def test_every_decision_is_one_line_and_the_cluster_is_given_back(bed: Bed, command: list[str]) -> None:
+def test_every_decision_is_one_line_and_the_cluster_is_given_back(bed: Bed) -> None:
     out = bed.folder / "out"
-    result = live(*command, *arguments(bed, "--duration", "0.5s", "--out", str(out)))
+    result = live(*arguments(bed, "--duration", "0.5s", "--out", str(out)))
     assert result.exit_code == 0, result.output
     lines = events(result.stdout)
     assert [lines[0]["event"], lines[-1]["event"]] == ["start", "stop"]
