@@ -29,6 +29,19 @@ def test_they_are_those_of_numpy_whether_the_parts_are_sorted_or_not(
         np.testing.assert_array_equal(array, copy)  # what the caller has is not sorted
 
 
+@given(
+    st.lists(st.tuples(LATENCIES, st.integers(1, 4)), min_size=1, max_size=5), st.integers(0, 5), st.floats(0.0, 100.0)
+)
+def test_a_latency_that_stands_for_several_requests_counts_as_often(
+    parts: list[tuple[list[float], int]], failed: int, percentile: float
+) -> None:
+    arrays = [np.array(part, np.float64) for part, _ in parts]
+    weights = [float(weight) for _, weight in parts]
+    everything = np.concatenate([*(np.repeat(part, weight) for part, weight in parts), np.full(failed, FAILED_MS)])
+    expected = float(np.percentile(everything, percentile)) if everything.size else 0.0
+    assert tail_latencies(arrays, failed, (percentile,), weights) == [expected]
+
+
 @given(LATENCIES.filter(bool))
 def test_a_summary_is_what_numpy_says_of_sorted_values(latencies: list[float]) -> None:
     values, summary = np.sort(np.array(latencies, np.float64)), np.zeros(4)
@@ -56,6 +69,20 @@ def test_a_window_has_the_intervals_of_its_length_only() -> None:
                 parts = [t.latencies_ms[c] for t in inside]
                 assert value == np.percentile(np.concatenate([*parts, np.full(failed, FAILED_MS)]), 95.0)
         window.reset()
+
+
+def test_in_a_window_a_sample_counts_by_its_requests() -> None:
+    cluster = EventCluster(load_scenario("hotel-reservation/low-slack"))
+    seen, counts = cluster.reset(1), len(cluster.info.classes)
+    none = np.zeros(counts, np.int64)
+    window = LatencyWindow(counts, 10.0)
+    # 900 requests of 1 ms, of which 100 are listed, 90 of 9 ms and 10 failed ones: 99 % are not above 9 ms.
+    window.add(replace(seen, latencies_ms=(np.full(100, 1.0),) * counts, requests=none + 900, failed=none))
+    slow = (np.full(90, 9.0),) * counts
+    window.add(replace(seen, time_s=seen.time_s + 5.0, latencies_ms=slow, requests=none + 100, failed=none + 10))
+    assert window.p95_ms().tolist() == [9.0] * counts
+    window.add(replace(seen, time_s=seen.time_s + 10.0, latencies_ms=slow, requests=none + 100, failed=none + 10))
+    assert window.p95_ms().tolist() == [FAILED_MS] * counts, "20 of 200, once the first interval is out"
 
 
 @given(st.integers(400, 2000), st.integers(0, 400), st.integers(1, 40), st.sampled_from([50.0, 90.0, 99.0]))

@@ -56,9 +56,7 @@ def run(
     """
     if command.invoked_subcommand is not None:
         if config is not None or context is not None:
-            typer.secho(
-                "Error: options belong behind the command: live doctor --config FILE", fg="red", err=True
-            )
+            typer.secho("Error: options belong behind the command: live doctor --config FILE", fg="red", err=True)
             raise typer.Exit(WRONG_INPUT)
         return
     with clear_errors("Nothing was changed yet."):

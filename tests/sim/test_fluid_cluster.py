@@ -16,6 +16,7 @@ from imbres_gym.scenario import Hosts, Scenario, load_scenario
 from imbres_gym.sim.effects import Effects
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.fluid.cluster import FluidCluster
+from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.interference import Level, MovingInterference
 from imbres_gym.telemetry import Telemetry
 
@@ -147,6 +148,17 @@ def test_overload_piles_up_and_is_done_later() -> None:
     arrived = sum(t.workload_rps[0] * 5.0 for t in seen)
     ended = sum(int(t.requests[0]) for t in seen)
     assert ended == pytest.approx(arrived, rel=0.05)
+
+
+def test_of_many_requests_an_even_sample_is_listed() -> None:
+    app = application({"a": microservice(4.0, 4.0, parallelism=16)}, call("a"))
+    setting = scenario(app, 700.0, {"a": 1}, hosts=TWO_HOSTS, effects=Effects()).model_copy(update={"sla_ms": 8.0})
+    measured = FluidCluster(setting).reset(1)
+    (listed,) = measured.latencies_ms
+    assert len(listed) == LISTED < measured.requests[0] and np.all(np.diff(listed) >= 0.0)
+    # The share above the SLA is that of the distribution itself; the sample knows it to one of its places.
+    above, of_sample = measured.slow[0] / measured.requests[0], np.mean(listed > 8.0)
+    assert 0.02 < above < 0.9 and abs(above - of_sample) <= 1.0 / LISTED
 
 
 def test_a_full_queue_rejects() -> None:
