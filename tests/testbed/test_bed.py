@@ -45,6 +45,8 @@ def test_nodes_are_measured_by_their_names(bed: Bed) -> None:
 
 def test_a_best_effort_job_is_seen_on_its_node_only(bed: Bed) -> None:
     noisy, quiet = layout.NODES[0], layout.NODES[1]
+    # What another test had there may still be on its way out.
+    wait_for(lambda: max(query("imbres_node_cpu_utilisation", "node").values()) < 0.2, "calm", 90.0)
     before = query("imbres_node_cpu_utilisation", "node")
     stress.start(noisy, 0.3)
     try:
