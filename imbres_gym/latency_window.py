@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.jit import compiled
-from imbres_gym.percentiles import of_columns
+from imbres_gym.percentiles import copy_sorted, of_columns
 from imbres_gym.telemetry import Telemetry
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,8 @@ class LatencyWindow:
         self._requests[slot] = telemetry.requests
         self._failed[slot] = telemetry.failed
         for c, latencies in enumerate(telemetry.latencies_ms):
-            _keep(self._values, self._count, slot, c, latencies)
+            self._count[slot, c] = latencies.size
+            copy_sorted(latencies, self._values[slot, c, : latencies.size])
 
     def p95_ms(self) -> Floats:
         """(C,) [ms]; a failed request counts as slower than all, see `imbres_gym.percentiles`."""
@@ -73,15 +74,3 @@ def _make_room(end_s: Floats, count: Ints, requests: Floats, failed: Floats, beg
             failed[slot, :] = 0.0
             free = slot
     return free
-
-
-@compiled
-def _keep(values: Floats, count: Ints, slot: int, c: int, latencies: Floats) -> None:
-    """Put the latencies of a class into a slot, sorted."""
-    row, rising = values[slot, c], True
-    for i in range(len(latencies)):
-        row[i] = latencies[i]
-        rising = rising and (i == 0 or row[i - 1] <= row[i])
-    count[slot, c] = len(latencies)
-    if not rising:
-        row[: len(latencies)].sort()

@@ -144,6 +144,13 @@ def sort_if_needed(values: Floats) -> None:
 
 
 @compiled
+def copy_sorted(values: Floats, out: Floats) -> None:
+    """Copy values (n,) in rising order."""
+    out[:] = values
+    sort_if_needed(out)
+
+
+@compiled
 def percentile(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, quantile: float) -> float:
     """Of the sorted parts `values[begin[i]:end[i]]` and of failed requests, by the linear rule of `np.percentile`.
 

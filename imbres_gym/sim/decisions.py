@@ -19,17 +19,15 @@ def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]
         ValueError: wrong shape, negative, or a row that does not sum to 1.
     """
     given = np.asarray(proportions, np.float64)
-    if given.shape != ready.shape:
-        raise ValueError(f"proportions must be {ready.shape} and >= 0")
-    legal, flaw = _legal(given, ready)
-    if flaw == NEGATIVE:
+    legal, flaw = _legal(given, ready) if given.shape == ready.shape else (given, ILL_FORMED)
+    if flaw == ILL_FORMED:
         raise ValueError(f"proportions must be {ready.shape} and >= 0")
     if flaw == NO_SHARE:
         raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
     return np.asarray(legal)
 
 
-SOUND, NEGATIVE, NO_SHARE = range(3)
+SOUND, ILL_FORMED, NO_SHARE = range(3)
 
 
 @compiled
@@ -39,7 +37,7 @@ def _legal(given: NDArray[np.float64], ready: NDArray[np.int64]) -> tuple[NDArra
         containers, total = 0, 0.0
         for h in range(given.shape[1]):
             if not given[m, h] >= 0.0:  # NaN included
-                return legal, NEGATIVE
+                return legal, ILL_FORMED
             if ready[m, h] > 0:
                 legal[m, h] = given[m, h]
                 containers += ready[m, h]

@@ -21,6 +21,25 @@ from scripts.testbed.layout import CONTEXT, ROOT
 Event = dict[str, Any]
 
 
+def bed_config() -> dict[str, Any]:
+    """The configuration that the bed's application comes with."""
+    file = config_root() / "live" / f"{APPLICATION}.yaml"
+    config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return config
+
+
+def prometheus(**queries: str) -> dict[str, Any]:
+    """The bed's configuration of Prometheus with some queries replaced."""
+    found: dict[str, Any] = bed_config()["prometheus"]
+    return {**found, "queries": {**found["queries"], **queries}}
+
+
+def from_traces(url: str) -> dict[str, Any]:
+    """Changes of the bed's configuration: own latencies come from a trace store only, not from histograms."""
+    without = dict.fromkeys(("own_latency_sum", "own_latency_buckets", "own_latency_time"), "")
+    return {"prometheus": prometheus(**without), "jaeger": {"url": url, "use": "always"}}
+
+
 class Controller:
     """One controller; its journal is read from a file, so that it never waits for a reader."""
 
@@ -30,9 +49,8 @@ class Controller:
         self.folder = folder
         self._environment = {**os.environ, "LD_PRELOAD": str(clock)} if clock is not None else None
         folder.mkdir(parents=True, exist_ok=True)
-        config = yaml.safe_load((config_root() / "live" / f"{APPLICATION}.yaml").read_text(encoding="utf-8"))
         self.config = folder / "live.yaml"
-        self.config.write_text(yaml.safe_dump({**config, "namespace": NAMESPACE, "agent": agent, **changes}))
+        self.config.write_text(yaml.safe_dump({**bed_config(), "namespace": NAMESPACE, "agent": agent, **changes}))
         self.kubeconfig = kubeconfig
         self._journal = folder / "journal.jsonl"
         self.process: subprocess.Popen[bytes] | None = None

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from connection_plans import in_force, plans
-from controller import Controller, Event
-from live_cluster import APPLICATION, TRACES, Bed, wait_for
+from controller import Controller, Event, from_traces, prometheus
+from live_cluster import TRACES, Bed, wait_for
 
-from imbres_gym.config import config_root
 from scripts.testbed import skewed_clock
 
 HOUR_S = 3600
@@ -44,42 +41,41 @@ def clock(request: pytest.FixtureRequest, tmp_path: Path) -> WrongClock:
     return WrongClock(request.param, skewed_clock.build(tmp_path / "clock.so", request.param))
 
 
-def prometheus(**queries: str) -> dict[str, Any]:
-    """The bed's configuration of Prometheus with some queries replaced."""
-    file = config_root() / "live" / f"{APPLICATION}.yaml"
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["prometheus"]
-    return {**found, "queries": {**found["queries"], **queries}}
+def stays_in_standby(controller: Controller) -> Event:
+    """Start it while another leads: for longer than a lease it says nothing but that it waits, which is returned."""
+    controller.start()
+    standby, _ = controller.wait_for(lambda e: e["event"] == "standby", "standby", 120.0)
+    time.sleep(LEASE_S + 3.0)
+    assert [e["event"] for e in controller.events()] == ["standby"]
+    return standby
+
+
+def takes_over(controller: Controller, leader: Controller) -> float:
+    """Kill the leader; the other leads, and not before the lease is over: how long that takes [s]."""
+    leader.kill()
+    _, took_s = controller.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
+    assert took_s > LEASE_S - RENEWAL_S - 2.0
+    return took_s
 
 
 def test_a_controller_with_a_wrong_clock_waits_takes_over_decides_and_keeps_others_waiting(
     loaded: Bed, running: Controller, new_controller: NewController, clock: WrongClock, tell: Tell
 ) -> None:
     wrong = new_controller(clock=clock.library)
-    wrong.start()
-    standby, _ = wrong.wait_for(lambda e: e["event"] == "standby", "standby", 120.0)
+    standby = stays_in_standby(wrong)
     assert clock.wrote(standby), standby
-    time.sleep(LEASE_S + 3.0)
-    assert [e["event"] for e in wrong.events()] == ["standby"]
     running.wait_decision("applied", 20.0, after=len(running.events()))
 
-    running.kill()
-    _, took_s = wrong.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
-    assert took_s > LEASE_S - RENEWAL_S - 2.0
+    took_s = takes_over(wrong, running)
     wrong.wait_decision("applied", 60.0)
     wait_for(lambda: in_force(loaded), "plans in force", 20.0)
     tell(f"clock wrong by {clock.offset_s} s: takes over from a killed leader after {took_s:.0f} s")
 
     # The lease bears the wrong time now: neither expired long ago nor valid for an hour to others.
     right = new_controller()
-    right.start()
-    right.wait_for(lambda e: e["event"] == "standby", "standby", 120.0)
-    time.sleep(LEASE_S + 3.0)
-    assert [e["event"] for e in right.events()] == ["standby"]
+    stays_in_standby(right)
     wrong.wait_decision("applied", 20.0, after=len(wrong.events()))
-    wrong.kill()
-    _, took_s = right.wait_for(lambda e: e["event"] == "start", "takes over", 60.0)
-    assert took_s > LEASE_S - RENEWAL_S - 2.0
-    tell(f"the other way round after {took_s:.0f} s")
+    tell(f"the other way round after {takes_over(right, wrong):.0f} s")
 
 
 def test_stale_telemetry_is_stale_to_a_controller_with_a_wrong_clock(
@@ -99,10 +95,7 @@ def test_traces_are_found_by_a_controller_with_a_wrong_clock(
     loaded: Bed, new_controller: NewController, clock: WrongClock
 ) -> None:
     """Own latencies come from traces only, and without them nothing could be planned."""
-    without = dict.fromkeys(("own_latency_sum", "own_latency_buckets", "own_latency_time"), "")
-    controller = new_controller(
-        clock=clock.library, prometheus=prometheus(**without), jaeger={"url": TRACES, "use": "always"}
-    )
+    controller = new_controller(clock=clock.library, **from_traces(TRACES))
     controller.start()
     event, _ = controller.wait_for(lambda e: e["event"] == "decision" and e["plans"]["written"] > 0, "plans", 90.0)
     assert clock.wrote(event), event

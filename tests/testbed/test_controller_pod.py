@@ -6,14 +6,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
-import yaml
 from connection_plans import in_force, plans
+from controller import bed_config
 from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Pod
-from live_cluster import APPLICATION, NAMESPACE, Bed, wait_for
+from live_cluster import NAMESPACE, Bed, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
-from imbres_gym.config import config_root
 from scripts.testbed import controller_pod, manifests
 
 METRICS_PORT = 9464
@@ -58,8 +57,7 @@ def holder(bed: Bed) -> str:
 
 @pytest.fixture
 def controllers(loaded: Bed) -> Iterator[None]:
-    config = yaml.safe_load((config_root() / "live" / f"{APPLICATION}.yaml").read_text(encoding="utf-8"))
-    controller_pod.start({**config, "namespace": NAMESPACE, "metrics_port": METRICS_PORT})
+    controller_pod.start({**bed_config(), "namespace": NAMESPACE, "metrics_port": METRICS_PORT})
     yield
     controller_pod.stop()
 

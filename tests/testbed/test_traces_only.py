@@ -5,15 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-import yaml
 from connection_plans import in_force, plans
-from controller import Controller
-from live_cluster import APPLICATION, TRACES, Bed, wait_for
+from controller import Controller, from_traces
+from live_cluster import TRACES, Bed, wait_for
 
-from imbres_gym.config import config_root
 from scripts.testbed import processes
 from scripts.testbed.trace_store import Store, make_server
 
@@ -21,15 +18,6 @@ NewController = Callable[..., Controller]
 Tell = Callable[[str], None]
 INTERVALS_S = 15.0
 """Three control intervals."""
-
-
-def from_traces(url: str) -> dict[str, Any]:
-    """The bed's configuration, but without histograms of own latency."""
-    file = config_root() / "live" / f"{APPLICATION}.yaml"
-    prometheus: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["prometheus"]
-    without = dict.fromkeys(("own_latency_sum", "own_latency_buckets", "own_latency_time"), "")
-    queries = {**prometheus["queries"], **without}
-    return {"prometheus": {**prometheus, "queries": queries}, "jaeger": {"url": url, "use": "always"}}
 
 
 @pytest.fixture

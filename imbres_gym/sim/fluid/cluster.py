@@ -240,8 +240,7 @@ class FluidCluster:
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
             _, first_ready_ms = survey(episode.slots)
-        if first_ready_ms <= episode.now_ms + 1e-6:
-            wake(episode, episode.now_ms)
+        if first_ready_ms < math.inf and wake(episode, episode.now_ms):
             self._topology_changed()
             _, first_ready_ms = survey(episode.slots)
         return float(first_ready_ms)
