@@ -13,6 +13,7 @@ from gymnasium.spaces import GraphInstance
 from numpy.typing import NDArray
 
 from imbres_gym.action import decode_connections
+from imbres_gym.jit import compiled
 from imbres_gym.observation import Observation
 from imbres_gym.plan import Balancer, ConnectionPlan, project_proportions
 from imbres_gym.telemetry import ClusterInfo
@@ -26,7 +27,7 @@ def read_proportions(action: Any, ready: NDArray[np.int64]) -> tuple[NDArray[np.
     values = _as_float32(action)
     if values is None or values.shape != ready.shape:
         return None, 1
-    return project_proportions(values.astype(np.float64), ready)
+    return project_proportions(values, ready)
 
 
 def read_connections(action: Any, observation: Observation, info: ClusterInfo) -> tuple[ConnectionPlan | None, int]:
@@ -74,11 +75,21 @@ def _read_counts(action: Any, shape: tuple[int, ...], low: int, high: int) -> tu
     if numbers is None or numbers.shape != shape:
         return None, 1
     whole = numbers.dtype.kind == "i"
-    values = numbers.astype(np.int64 if whole else np.float64)
+    values = np.ascontiguousarray(numbers, np.int64 if whole else np.float64)
     if not whole and not np.all(np.isfinite(values) & (values == np.floor(values))):
         return None, 1
-    clipped = np.minimum(np.maximum(values, low), high)
-    return clipped.astype(np.int64), int(np.count_nonzero(clipped != values))
+    counts: tuple[NDArray[np.int64], int] = _clipped(values, low, high)
+    return counts
+
+
+@compiled
+def _clipped(values: NDArray[Any], low: int, high: int) -> tuple[NDArray[np.int64], int]:
+    """Whole numbers between two bounds, and how many were not."""
+    clipped, changed = np.zeros(values.shape, np.int64), 0
+    for place, value in np.ndenumerate(values):
+        clipped[place] = np.int64(min(max(value, low), high))
+        changed += clipped[place] != value
+    return clipped, changed
 
 
 def _as_numbers(action: Any) -> NDArray[Any] | None:
@@ -92,8 +103,8 @@ def _as_numbers(action: Any) -> NDArray[Any] | None:
 
 def _as_float32(action: Any) -> NDArray[np.float32] | None:
     values = _as_numbers(action)
-    if values is None:
-        return None
+    if values is None or values.dtype == np.float32:
+        return values
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from envs.metrics import step_metrics
+from envs.account import Account
+from envs.metrics import METRICS
 from envs.render import RENDER_MODES, Renderer
-from envs.reward import RewardWeights, make_weights, reward_bounds, reward_parts, weighted_sum
+from envs.reward import PARTS, RewardWeights, make_weights, reward_bounds
 from envs.spaces import observation_space
 from envs.tiers import FilledTiers, Tier
 from imbres_gym.cluster import Cluster, make_cluster
 from imbres_gym.config import ConfigError, nearest
-from imbres_gym.observation import Observation, Observer
+from imbres_gym.meter import Meter
+from imbres_gym.observation import Observation
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Scenario, load_scenario
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 ILLEGAL_KINDS = ("proportions", "connections", "replicas", "balancer", "placement")
 """Kinds of illegal actions that `info["illegal_actions"]` counts, beside their "total" in the episode."""
+
+INFO = (
+    *(("metrics", name) for name in (*METRICS, "reward")),
+    *(("reward_parts", name) for name in PARTS),
+    *(("illegal_actions", name) for name in (*ILLEGAL_KINDS, "total")),
+    ("time_s", ""),
+)
+"""Groups and names in the info of a step."""
 
 
 class MicroserviceEnv(gym.Env[Observation, Any]):
@@ -71,9 +80,10 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._weights = make_weights(reward_weights)
         self._renderer = Renderer(render_mode)
         self._started = False
-        self._telemetry: Telemetry | None = None
-        self._observation: Observation = {}
+        self._outcome: list[float] = []
+        self._illegal: dict[str, int] = {}
         self._illegal_total = 0
+        self._into: Observation | None = None
         self._use(*self._build(scenario))
         self.observation_space, self.action_space = self._make_spaces(self._scenario, self.cluster_info)
 
@@ -99,14 +109,30 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         Raises:
             ResetNeeded: there was no reset yet.
         """
-        if self._telemetry is None:
-            raise gym.error.ResetNeeded("call reset() before anything else")
-        return self._telemetry
+        self._check_started()
+        return self._meter.telemetry
 
     @property
     def observation(self) -> Observation:
-        """The last observation; wrappers and renderers read it, nobody may write into it."""
-        return self._observation
+        """The last observation, as the caller's own."""
+        return {name: array.copy() for name, array in self.observation_in_place.items()}
+
+    @property
+    def observation_in_place(self) -> Observation:
+        """The last observation, for callers that read it before the next step overwrites it, and only read it."""
+        return self._meter.observation
+
+    @property
+    def reward(self) -> float:
+        """Of the last step."""
+        return self._outcome[-1]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The values of `INFO` of the last step."""
+        values, n = self._outcome, len(METRICS)
+        illegal = [self._illegal.get(kind, 0) for kind in ILLEGAL_KINDS]
+        return [*values[:n], values[-1], *values[n:-1], *illegal, self._illegal_total, self._meter.time_s]
 
     @property
     def reward_bounds(self) -> dict[str, tuple[float, float]]:
@@ -133,36 +159,47 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._started = True
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self._illegal_total = 0
-        self._observer.reset()
         self._tiers.reset(self.cluster_info, episode_seed)
         self._renderer.reset()
-        self._see(self._cluster.reset(episode_seed))
+        self._meter.reset(episode_seed)
+        self._record()
         self._settle()
-        illegal = dict.fromkeys(ILLEGAL_KINDS, 0)
-        _, info = self._outcome([self.telemetry], sum(self.telemetry.connections.tolist()), illegal)
+        connections = self._meter.measured.connections
+        self._account.start(int(connections.sum()))
+        self._account.add(self._meter.panel)
+        self._close({})
         if self.render_mode == "human":
             self.render()
-        return self._copy_of_observation(), info
+        return self.observation, self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Act, let the time of one step pass, and measure.
 
         An illegal action never raises: see `envs.actions` for the rule, and `info["illegal_actions"]` for the count.
         """
-        reward, truncated, info = self.step_in_place(action)
-        return self._copy_of_observation(), reward, False, truncated, info
+        truncated = self.step_in_place(action)
+        return self.observation, self.reward, False, truncated, self._info()
 
-    def step_in_place(self, action: Any) -> tuple[float, bool, dict[str, Any]]:
-        """As `step`, for callers that read `observation`, and only read it: reward, whether truncated, and info."""
-        connections_before = sum(self.telemetry.connections.tolist())
+    def step_in_place(self, action: Any) -> bool:
+        """As `step`, for callers that read `observation_in_place`, `reward` and `numbers`: whether truncated."""
+        self._check_started()
         decided, illegal = self._read(action)
-        intervals: list[Telemetry] = []
-        while not intervals or not (self._step_ends() or self._truncated()):
-            intervals.append(self._advance(self._complete(decided)))
-        reward, info = self._outcome(intervals, connections_before, illegal)
+        self._account.start()
+        ended = False
+        while not ended:
+            self._advance(self._complete(decided))
+            self._account.add(self._meter.panel)
+            ended = self._step_ends() or self._truncated()
+        self._close(illegal)
         if self.render_mode == "human":
             self.render()
-        return reward, self._truncated(), info
+        return self._truncated()
+
+    def observe_into(self, arrays: Observation) -> None:
+        """From the next reset on, `observation_in_place` are these arrays of the caller's."""
+        self._into = arrays
+        self._meter = Meter(self._cluster, arrays)
+        self._started = False
 
     def render(self) -> Any:
         """The cluster as it is: text for "ansi", an image (700, 1000, 3) uint8 for "rgb_array", a window for "human".
@@ -173,7 +210,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         if self.render_mode is None:
             gym.logger.warn(f"render() without a render mode: make the environment with one of {RENDER_MODES}")
             return None
-        return self._renderer.render(self.telemetry, self.cluster_info, self._observation)
+        return self._renderer.render(self.telemetry, self.cluster_info, self.observation_in_place)
 
     def close(self) -> None:
         """Release the cluster and the window; a second call does nothing."""
@@ -201,46 +238,47 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
 
     def _scaling_due(self) -> bool:
         """Whether now is a multiple of the scaling interval: replica counts take effect."""
-        intervals = self.telemetry.time_s / self.cluster_info.scaling_interval_s
+        intervals = self._meter.time_s / self.cluster_info.scaling_interval_s
         return abs(intervals - round(intervals)) < 1e-6
 
     def _truncated(self) -> bool:
-        return self.telemetry.time_s >= self._scenario.duration - 1e-6
+        return self._meter.time_s >= self._scenario.duration - 1e-6
 
-    def _advance(self, plan: Plan) -> Telemetry:
+    def _advance(self, plan: Plan) -> None:
         """One control interval under a plan; its replica counts and placement are left out where they are not due."""
-        self._cluster.apply(plan if self._scaling_due() else replace(plan, replicas=None, placement=None))
-        return self._see(self._cluster.advance(self.cluster_info.control_interval_s))
+        if not self._scaling_due():
+            plan = Plan(plan.proportions, plan.connections, balancer=plan.balancer)
+        self._cluster.apply(plan)
+        self._meter.advance(self.cluster_info.control_interval_s)
+        self._record()
 
-    def _see(self, telemetry: Telemetry) -> Telemetry:
-        self._telemetry = telemetry
-        self._observation = self._observer.observe(telemetry)
-        self._renderer.record(telemetry)
-        return telemetry
+    def _record(self) -> None:
+        if self.render_mode is not None:
+            self._renderer.record(self.telemetry)
 
-    def _copy_of_observation(self) -> Observation:
-        # Callers may write into what they get; the policies and wrappers still need the original.
-        return {name: array.copy() for name, array in self._observation.items()}
+    def _check_started(self) -> None:
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before anything else")
 
-    def _outcome(
-        self, intervals: list[Telemetry], connections_before: int, illegal: dict[str, int]
-    ) -> tuple[float, dict[str, Any]]:
-        metrics = step_metrics(intervals, self._observation)
-        parts = reward_parts(intervals, self.cluster_info, connections_before, metrics["p95_ms"])
-        reward = weighted_sum(parts, self._weights)
+    def _close(self, illegal: dict[str, int]) -> None:
+        self._outcome = self._account.close(self._meter.panel)
+        self._illegal = illegal
         self._illegal_total += sum(illegal.values())
-        return reward, {
-            "metrics": {**metrics, "reward": reward},
-            "reward_parts": parts,
-            "illegal_actions": {**dict.fromkeys(ILLEGAL_KINDS, 0), **illegal, "total": self._illegal_total},
-            "time_s": self.telemetry.time_s,
-            "telemetry": self.telemetry,
-        }
+
+    def _info(self) -> dict[str, Any]:
+        info: dict[str, Any] = {}
+        for (group, name), value in zip(INFO, self.numbers, strict=True):
+            if name:
+                info.setdefault(group, {})[name] = value
+            else:
+                info[group] = value
+        return info
 
     def _use(self, scenario: Scenario, cluster: Cluster, tiers: FilledTiers) -> None:
         self._scenario = scenario
         self._cluster = cluster
-        self._observer = Observer(cluster.info)
+        self._meter = Meter(cluster, self._into)
+        self._account = Account(cluster.info, self._weights)
         self._tiers = tiers
 
     def _build(self, reference: str | Path | Scenario) -> tuple[Scenario, Cluster, FilledTiers]:

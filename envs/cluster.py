@@ -105,8 +105,8 @@ class ClusterEnv(MicroserviceEnv):
     Never terminated. Truncated when the time reaches the scenario's duration.
 
     ## Information
-    `info` has `metrics` (flat floats, see `envs.metrics`), `reward_parts`, `illegal_actions`, `time_s` [s] and
-    `telemetry` (`imbres_gym.telemetry.Telemetry` of the last control interval).
+    `info` has `metrics` (flat floats, see `envs.metrics`), `reward_parts`, `illegal_actions` and `time_s` [s].
+    `env.unwrapped.telemetry` is the `imbres_gym.telemetry.Telemetry` of the last control interval.
 
     ## Arguments
     `gym.make("imbres_gym/Cluster-v0", scenario="social-network/high-strict", engine=None, render_mode=None,
@@ -132,8 +132,8 @@ class ClusterEnv(MicroserviceEnv):
         if not isinstance(action, Mapping):
             return Plan(), dict.fromkeys(REQUIRED, 1)
         info = self.cluster_info
-        proportions, rows = read_proportions(action.get("proportions"), self.telemetry.ready)
-        connections, edges = read_connections(action.get("connections"), self.observation, info)
+        proportions, rows = read_proportions(action.get("proportions"), self.observation_in_place["ready"])
+        connections, edges = read_connections(action.get("connections"), self.observation_in_place, info)
         replicas, counts = read_replicas(action.get("replicas"), info)
         balancer, unknown = read_balancer(action["balancer"]) if "balancer" in action else (None, 0)
         placement, entries = read_placement(action["placement"], info) if "placement" in action else (None, 0)

@@ -64,10 +64,11 @@ class ConnectionsEnv(MicroserviceEnv):
         return connections_space()
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        connections, edges = read_connections(action, self.observation, self.cluster_info)
+        connections, edges = read_connections(action, self.observation_in_place, self.cluster_info)
         return Plan(connections=connections), {"connections": edges}
 
     def _complete(self, decided: Plan) -> Plan:
-        proportions = self._tiers.propose(self.observation)
-        replicas = self._tiers.scale(self.observation, self.cluster_info)
+        observation = self.observation
+        proportions = self._tiers.propose(observation)
+        replicas = self._tiers.scale(observation, self.cluster_info)
         return Plan(proportions, decided.connections, replicas, self._tiers.balancer, self._tiers.placement)

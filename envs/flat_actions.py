@@ -32,7 +32,7 @@ class FlatAction(gym.ActionWrapper[Any, Any, Any]):
 
     @property
     def _observation(self) -> Observation:
-        return self._microservices.observation
+        return self._microservices.observation_in_place
 
     @property
     def _microservices(self) -> MicroserviceEnv:

@@ -57,11 +57,12 @@ class LoadShiftingEnv(MicroserviceEnv):
         return proportions_space(info)
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        proportions, rows = read_proportions(action, self.telemetry.ready)
+        proportions, rows = read_proportions(action, self.observation_in_place["ready"])
         return Plan(proportions=proportions), {"proportions": rows}
 
     def _complete(self, decided: Plan) -> Plan:
-        in_force = self.telemetry.proportions if decided.proportions is None else decided.proportions
-        connections = self._tiers.connect(self.observation, in_force)
-        replicas = self._tiers.scale(self.observation, self.cluster_info)
+        in_force = self._meter.measured.proportions.copy() if decided.proportions is None else decided.proportions
+        observation = self.observation
+        connections = self._tiers.connect(observation, in_force)
+        replicas = self._tiers.scale(observation, self.cluster_info)
         return Plan(decided.proportions, connections, replicas, placement=self._tiers.placement)

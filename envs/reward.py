@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imbres_gym.config import ConfigError, nearest
-from imbres_gym.jit import compiled
-from imbres_gym.telemetry import ClusterInfo, Telemetry
+from imbres_gym.telemetry import ClusterInfo
 
 ALLOWED_SLOW_SHARE = 0.05
 """Share of requests that may be slower than the SLA [0-1]: the SLA is a target of the 95th percentile."""
+
+PARTS = ("resource", "violation", "churn", "latency")
+"""The unweighted parts that `envs.account` computes of a step, each <= 0:
+
+- `resource`: minus the CPU quota of all containers (pending ones included), in units of the initial provisioning; in
+  [-(max_replicas * sum cores) / (initial_replicas . cores), 0]; mean over the control intervals of the step.
+- `violation`: minus the share of requests that were slower than the SLA or failed, beyond the 5 % that a 95th
+  percentile allows, rescaled to [-1, 0]; of the worst request class. It is 0 exactly when every class's 95th percentile
+  meets the SLA.
+- `churn`: minus the connections opened and closed, as a share of those open before plus after; in [-1, 0]; mean over
+  the intervals.
+- `latency`: minus p / (p + SLA) with p the 95th percentile of all requests of the step; in [-1, 0]; -0.5 at the SLA.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,36 +66,6 @@ def make_weights(weights: RewardWeights | Mapping[str, float] | None) -> RewardW
     return RewardWeights(**given)
 
 
-def reward_parts(
-    intervals: Sequence[Telemetry], info: ClusterInfo, connections_before: int, p95_ms: float
-) -> dict[str, float]:
-    """The unweighted parts of one step's reward, each <= 0.
-
-    Args:
-        intervals: telemetry of the step's control intervals, at least one.
-        info: fixed facts of the episode.
-        connections_before: open connections before the step.
-        p95_ms: 95th percentile of the E2E latency of all requests of the step [ms].
-
-    Returns:
-        resource: minus the CPU quota of all containers (pending ones included), in units of the initial provisioning;
-            in [-(max_replicas * sum cores) / (initial_replicas . cores), 0]; mean over the intervals.
-        violation: minus the share of requests that were slower than the SLA or failed, beyond the 5 % that a 95th
-            percentile allows, rescaled to [-1, 0]; of the worst request class. It is 0 exactly when every class's
-            95th percentile meets the SLA.
-        churn: minus the connections opened and closed, as a share of those open before plus after; in [-1, 0]; mean
-            over the intervals.
-        latency: minus p / (p + SLA) with p the 95th percentile of all requests of the step; in [-1, 0]; -0.5 at the
-            SLA.
-    """
-    return {
-        "resource": 0.0 - _allocated(intervals, info),
-        "violation": 0.0 - _excess(intervals),
-        "churn": 0.0 - _churn(intervals, connections_before),
-        "latency": 0.0 - p95_ms / (p95_ms + info.sla_ms),
-    }
-
-
 def weighted_sum(parts: Mapping[str, float], weights: RewardWeights) -> float:
     """The scalar reward: the sum of weight times part."""
     return float(sum(getattr(weights, name) * part for name, part in parts.items()))
@@ -92,42 +73,12 @@ def weighted_sum(parts: Mapping[str, float], weights: RewardWeights) -> float:
 
 def reward_bounds(info: ClusterInfo, weights: RewardWeights) -> dict[str, tuple[float, float]]:
     """Smallest and largest value of every part (unweighted) and, under "reward", of the scalar."""
-    most = info.max_replicas * info.cores.sum() / _initial_cores(info)
+    most = info.max_replicas * info.cores.sum() / initial_cores(info)
     bounds = {"resource": (-float(most), 0.0), "violation": (-1.0, 0.0), "churn": (-1.0, 0.0), "latency": (-1.0, 0.0)}
     lowest = weighted_sum({name: low for name, (low, _) in bounds.items()}, weights)
     return {**bounds, "reward": (lowest, 0.0)}
 
 
-def _initial_cores(info: ClusterInfo) -> float:
-    pairs = zip(info.cores.tolist(), info.initial_replicas.tolist(), strict=True)
-    return float(sum([cores * count for cores, count in pairs]))
-
-
-def _allocated(intervals: Sequence[Telemetry], info: ClusterInfo) -> float:
-    cores = [float(_quota(info.cores, t.ready, t.pending)) for t in intervals]
-    return sum(cores) / len(cores) / _initial_cores(info)
-
-
-@compiled
-def _quota(cores: NDArray[np.float64], ready: NDArray[np.int64], pending: NDArray[np.int64]) -> float:
-    """Of all containers [cores]."""
-    total = 0.0
-    for m in range(len(cores)):
-        total += cores[m] * (ready[m].sum() + pending[m].sum())
-    return float(total)
-
-
-def _excess(intervals: Sequence[Telemetry]) -> float:
-    requests = map(sum, zip(*[t.requests.tolist() for t in intervals], strict=True))
-    slow = map(sum, zip(*[t.slow.tolist() for t in intervals], strict=True))
-    share: float = max([late / max(ended, 1) for late, ended in zip(slow, requests, strict=True)])
-    return max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE)
-
-
-def _churn(intervals: Sequence[Telemetry], connections_before: int) -> float:
-    shares: list[float] = []
-    for telemetry in intervals:
-        connections = sum(telemetry.connections.tolist())
-        shares.append(min(1.0, telemetry.connection_churn / max(1, connections_before + connections)))
-        connections_before = connections
-    return sum(shares) / len(shares)
+def initial_cores(info: ClusterInfo) -> float:
+    """CPU quota of all containers at the start of an episode."""
+    return float(info.cores @ info.initial_replicas)

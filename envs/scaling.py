@@ -61,8 +61,9 @@ class ScalingEnv(MicroserviceEnv):
         return Plan(replicas=replicas), {"replicas": counts}
 
     def _complete(self, decided: Plan) -> Plan:
-        proportions = self._tiers.propose(self.observation)
-        connections = self._tiers.connect(self.observation, proportions)
+        observation = self.observation
+        proportions = self._tiers.propose(observation)
+        connections = self._tiers.connect(observation, proportions)
         return Plan(proportions, connections, decided.replicas, self._tiers.balancer)
 
     def _step_ends(self) -> bool:

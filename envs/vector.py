@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from copy import deepcopy
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, create_shared_memory, iterate, read_from_shared_memory
 from numpy.typing import NDArray
 
-from envs.base import MicroserviceEnv
+from envs.base import INFO, MicroserviceEnv
 from envs.cluster import ClusterEnv
 from envs.connections import ConnectionsEnv
 from envs.load_shifting import LoadShiftingEnv
@@ -38,8 +37,8 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     Args:
         num_envs: how many.
         workers: processes; None is one for each core, 1 none but the caller's.
-        copy: whether observations are the caller's own. False hands out the shared memory itself, which the next step
-            overwrites: for callers that are done with an observation by then.
+        copy: whether observations are the caller's own. False hands out the shared memory itself, read-only, which the
+            next step overwrites: for callers that are done with an observation by then.
         scenario: and all other arguments, of the single environment; `render_mode` must be None.
 
     Raises:
@@ -79,6 +78,8 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             for low, high in pairwise(edges):
                 chunk = (self.single, arguments, self.single_observation_space, self._memory, num_envs)
                 self._workers.append(Worker(context, chunk, range(low, high)))
+        for array in self._observations.values():
+            array.flags.writeable = False
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -129,18 +130,18 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 if isinstance(answer, Exception):
                     raise answer
             results = [answer for answer in answers if not isinstance(answer, Exception)]
-        rewards, truncated, values = (np.concatenate(parts) for parts in zip(*(r[:3] for r in results), strict=True))
-        return rewards, truncated, _as_infos(results[0][3], values)
+        rewards, truncated, values = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return rewards, truncated, _as_infos(values)
 
     def _seen(self) -> Any:
-        return deepcopy(self._observations) if self._copy else self._observations
+        return {key: array.copy() if self._copy else array for key, array in self._observations.items()}
 
 
-def _as_infos(names: list[tuple[str, str]], values: Floats) -> dict[str, Any]:
+def _as_infos(values: Floats) -> dict[str, Any]:
     """Columns of numbers as the nested dictionary that a single environment has, with arrays in place of numbers."""
     infos: dict[str, Any] = {}
     present = np.ones(len(values), np.bool_)
-    for column, (group, name) in enumerate(names):
+    for column, (group, name) in enumerate(INFO):
         target = infos.setdefault(group, {}) if name else infos
         target[name or group] = values[:, column]
         target[f"_{name or group}"] = present

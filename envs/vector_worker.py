@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from envs.base import MicroserviceEnv
 
-Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64], list[tuple[str, str]]]
-"""Rewards (n,), ends of episodes (n,), numbers of the infos (n, columns), and the names of the columns."""
-
-GROUPS = ("metrics", "reward_parts", "illegal_actions")
+Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
+"""Rewards (n,), ends of episodes (n,), and numbers of the infos (n, len(`INFO`))."""
 
 
 class Chunk:
@@ -42,18 +40,18 @@ class Chunk:
     ) -> None:
         made = [] if first is None else [first]
         self._environments = made + [single(**arguments) for _ in range(len(rows) - len(made))]
-        self._rows = [{key: array[row] for key, array in observations.items()} for row in rows]
+        for row, environment in zip(rows, self._environments, strict=True):
+            environment.observe_into({key: array[row] for key, array in observations.items()})
         self._ended = [False] * len(rows)
 
     def reset(self, arguments: Sequence[tuple[int | None, dict[str, Any] | None]]) -> Result:
         """Start every episode, with a seed and options for each."""
         outcomes = []
         for i, (seed, options) in enumerate(arguments):
-            _, info = self._environments[i].reset(seed=seed, options=options)
-            self._see(i)
-            outcomes.append((0.0, False, info))
+            self._environments[i].reset(seed=seed, options=options)
+            outcomes.append((0.0, False))
         self._ended = [False] * len(outcomes)
-        return _result(outcomes)
+        return self._result(outcomes)
 
     def step(self, arguments: Sequence[tuple[Any]]) -> Result:
         """An action for each; one whose episode has ended starts the next one instead."""
@@ -61,30 +59,23 @@ class Chunk:
         for i, (action,) in enumerate(arguments):
             environment = self._environments[i]
             if self._ended[i]:
-                reward, truncated, info = 0.0, False, environment.reset()[1]
+                environment.reset()
+                outcomes.append((0.0, False))
             else:
-                reward, truncated, info = environment.step_in_place(action)
-            self._see(i)
-            self._ended[i] = truncated
-            outcomes.append((reward, truncated, info))
-        return _result(outcomes)
+                truncated = environment.step_in_place(action)
+                outcomes.append((environment.reward, truncated))
+            self._ended[i] = outcomes[-1][1]
+        return self._result(outcomes)
 
     def close(self) -> None:
         """Release the environments."""
         for environment in self._environments:
             environment.close()
 
-    def _see(self, i: int) -> None:
-        observation = self._environments[i].observation
-        for key, row in self._rows[i].items():
-            row[...] = observation[key]
-
-
-def _result(outcomes: list[tuple[float, bool, dict[str, Any]]]) -> Result:
-    rewards, ends, infos = zip(*outcomes, strict=True)
-    names = [(group, name) for group in GROUPS for name in infos[0][group]] + [("time_s", "")]
-    rows = [[*(value for group in GROUPS for value in info[group].values()), info["time_s"]] for info in infos]
-    return np.array(rewards, np.float64), np.array(ends, np.bool_), np.array(rows, np.float64), names
+    def _result(self, outcomes: list[tuple[float, bool]]) -> Result:
+        rewards, ends = zip(*outcomes, strict=True)
+        numbers = np.array([environment.numbers for environment in self._environments])
+        return np.array(rewards, np.float64), np.array(ends, np.bool_), numbers
 
 
 class Worker:

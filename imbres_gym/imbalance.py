@@ -19,7 +19,7 @@ def load_variance(telemetry: Telemetry) -> float:
     split, too: about 1 / (requests per container in the interval).
     """
     t = telemetry
-    return float(_load_variance(t.container_microservice, t.container_rps, t.container_ready, len(t.ready)))
+    return float(variance_of_load(t.container_microservice, t.container_rps, t.container_ready, len(t.ready)))
 
 
 def latency_cv(telemetry: Telemetry) -> float:
@@ -27,16 +27,18 @@ def latency_cv(telemetry: Telemetry) -> float:
 
     Only hosts where spans ended count. Mean over the microservices that have some; 0 if none has.
     """
-    return float(_latency_cv(telemetry.samples, telemetry.own_latency_ms))
+    return float(cv_of_latency(telemetry.samples, telemetry.own_latency_ms))
 
 
 @compiled
-def _load_variance(microservice: Ints, rps: Floats, ready: NDArray[np.bool_], groups: int) -> float:
+def variance_of_load(microservice: Ints, rps: Floats, ready: NDArray[np.bool_], groups: int) -> float:
+    """As `load_variance`, of the containers and the number of microservices."""
     return float(_mean_of_known(_squared_cv(microservice, rps, ready, groups)))
 
 
 @compiled
-def _latency_cv(samples: Ints, latency_ms: Floats) -> float:
+def cv_of_latency(samples: Ints, latency_ms: Floats) -> float:
+    """As `latency_cv`, of these arrays."""
     groups, n_hosts = samples.shape
     row = np.arange(groups * n_hosts) // n_hosts
     fresh = (samples > 0).reshape(groups * n_hosts)

@@ -1,76 +1,132 @@
-"""The 95th percentile of each request class over the last scaling interval, without copying what was there before."""
+"""The 95th percentile of each request class over the last scaling interval, without sorting what was there before."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.jit import compiled
-from imbres_gym.percentiles import copy_sorted, of_columns
-from imbres_gym.telemetry import Telemetry
+from imbres_gym import percentiles
+from imbres_gym.jit import compiled_with
+from imbres_gym.measured import TIME_S, Measured
+from imbres_gym.percentiles import percentile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SOURCES = (Path(__file__), Path(percentiles.__file__))
+"""Files whose code ends up in what calls `remember` or `percentiles_since`."""
 
-class LatencyWindow:
-    """Latencies of the last `length_s` seconds, kept sorted interval by interval in one array.
 
-    Each interval has a slot for each class; a new interval takes the slots of one that has left the window.
+class Window(NamedTuple):
+    """Latencies of the last seconds, sorted interval by interval.
+
+    Each interval has a slot for each class; a new interval takes the slot of one that has left the window.
+
+    Attributes:
+        length_s: (1,) of the window.
+        end_s: (slots,) of the intervals; minus infinity where there is none.
+        values: (slots, C, room) [ms].
+        listed: (slots, C) latencies.
+        requests: (slots, C) that ended, failed ones included.
+        failed: (slots, C) of them.
     """
 
-    def __init__(self, n_classes: int, length_s: float) -> None:
-        self._classes = n_classes
-        self._length_s = length_s
-        self._values = np.zeros((0, n_classes, 0))  # (slots, C, room)
-        self._count = np.zeros((0, n_classes), np.int64)
-        self._requests = np.zeros((0, n_classes))
-        self._failed = np.zeros((0, n_classes))  # of them
-        self._end_s = np.zeros(0)
-
-    def reset(self) -> None:
-        """Forget the past."""
-        self._end_s[:] = -np.inf
-        self._count[:] = 0
-        self._requests[:] = self._failed[:] = 0
-
-    def add(self, telemetry: Telemetry) -> None:
-        """One more interval; those that ended `length_s` before it leave the window."""
-        need = max([latencies.size for latencies in telemetry.latencies_ms])
-        slot = _make_room(self._end_s, self._count, self._requests, self._failed, telemetry.time_s - self._length_s)
-        if slot < 0 or need > self._values.shape[2]:
-            self._grow(len(self._end_s) + (slot < 0), max(need + need // 4, self._values.shape[2]))
-            slot = slot if slot >= 0 else len(self._end_s) - 1
-        self._end_s[slot] = telemetry.time_s
-        self._requests[slot] = telemetry.requests
-        self._failed[slot] = telemetry.failed
-        for c, latencies in enumerate(telemetry.latencies_ms):
-            self._count[slot, c] = latencies.size
-            copy_sorted(latencies, self._values[slot, c, : latencies.size])
-
-    def p95_ms(self) -> Floats:
-        """(C,) [ms]; a failed request counts as slower than all, see `imbres_gym.percentiles`."""
-        return np.asarray(of_columns(self._values, self._count, self._requests, self._failed, 0.95))
-
-    def _grow(self, slots: int, room: int) -> None:
-        before, classes = self._values, self._classes
-        self._values = np.zeros((slots, classes, room))
-        self._values[: len(before), :, : before.shape[2]] = before
-        more = slots - len(before)
-        self._count = np.concatenate([self._count, np.zeros((more, classes), np.int64)])
-        self._requests = np.concatenate([self._requests, np.zeros((more, classes))])
-        self._failed = np.concatenate([self._failed, np.zeros((more, classes))])
-        self._end_s = np.concatenate([self._end_s, np.full(more, -np.inf)])
+    length_s: Floats
+    end_s: Floats
+    values: Floats
+    listed: Ints
+    requests: Floats
+    failed: Floats
 
 
-@compiled
-def _make_room(end_s: Floats, count: Ints, requests: Floats, failed: Floats, begin_s: float) -> int:
-    """Empty the slots of intervals that ended before a time; returns one of them, -1 if there is none."""
-    free = -1
-    for slot in range(len(end_s) - 1, -1, -1):
-        if end_s[slot] <= begin_s + 1e-9:
-            count[slot, :] = 0
-            requests[slot, :] = 0.0
-            failed[slot, :] = 0.0
-            free = slot
-    return free
+def new_window(n_classes: int, length_s: float, slots: int = 0, room: int = 0) -> Window:
+    """An empty window."""
+    return Window(
+        length_s=np.array([length_s]),
+        end_s=np.full(slots, -np.inf),
+        values=np.zeros((slots, n_classes, room)),
+        listed=np.zeros((slots, n_classes), np.int64),
+        requests=np.zeros((slots, n_classes)),
+        failed=np.zeros((slots, n_classes)),
+    )
+
+
+def clear(window: Window) -> None:
+    """Forget the past."""
+    window.end_s[:] = -np.inf
+    for values in (window.listed, window.requests, window.failed):
+        values[:] = 0
+
+
+def grown(window: Window, need: int) -> Window:
+    """The same with one slot more, and room for so many latencies of a class."""
+    slots, classes, room = window.values.shape
+    larger = new_window(classes, float(window.length_s[0]), slots + 1, max(room, need))
+    larger.values[:slots, :, :room] = window.values
+    for name in ("end_s", "listed", "requests", "failed"):
+        getattr(larger, name)[:slots] = getattr(window, name)
+    return larger
+
+
+@compiled_with(*SOURCES)
+def remember(window: Window, measured: Measured) -> bool:
+    """One more interval; those that ended `length_s` before it leave the window. False if there is no room for it."""
+    slots, classes, room = window.values.shape
+    slot = -1
+    for other in range(slots - 1, -1, -1):
+        if window.end_s[other] <= measured.clock[TIME_S] - window.length_s[0] + 1e-9:
+            window.end_s[other] = -np.inf
+            window.listed[other, :] = 0
+            window.requests[other, :] = 0.0
+            window.failed[other, :] = 0.0
+            slot = other
+    if slot < 0:
+        return False
+    for c in range(classes):
+        if measured.listed[c] > room:
+            return False
+    window.end_s[slot] = measured.clock[TIME_S]
+    for c in range(classes):
+        window.listed[slot, c] = measured.listed[c]
+        window.requests[slot, c] = measured.requests[c]
+        window.failed[slot, c] = measured.failed[c]
+        for i in range(measured.listed[c]):
+            window.values[slot, c, i] = measured.latencies_ms[c, i]
+    return True
+
+
+@compiled_with(*SOURCES)
+def percentiles_since(window: Window, begin_s: float, c: int, quantiles: Floats, out: Floats) -> None:
+    """Of the requests of the intervals that ended after a time; a failed one is slower than all.
+
+    A latency that stands for several requests counts as often (see `imbres_gym.percentiles`).
+
+    Args:
+        window: the intervals.
+        begin_s: when the first of them began.
+        c: the class, -1 for all together.
+        quantiles: (n,) [0-1].
+        out: (n,) is overwritten [ms].
+    """
+    slots, classes, room = window.values.shape
+    first, end = (c, c + 1) if c >= 0 else (0, classes)
+    parts, failed = 0, 0.0
+    begins, ends = np.zeros(slots * classes, np.int64), np.zeros(slots * classes, np.int64)
+    weights = np.ones(slots * classes)
+    for slot in range(slots):
+        if window.end_s[slot] <= begin_s + 1e-9:
+            continue
+        for of in range(first, end):
+            count = window.listed[slot, of]
+            failed += window.failed[slot, of]
+            if count > 0:
+                begins[parts] = (slot * classes + of) * room
+                ends[parts] = begins[parts] + count
+                weights[parts] = max(1.0, (window.requests[slot, of] - window.failed[slot, of]) / count)
+                parts += 1
+    values = window.values.reshape(slots * classes * room)
+    for i in range(len(quantiles)):
+        out[i] = percentile(values, begins[:parts], ends[:parts], weights[:parts], failed, quantiles[i])

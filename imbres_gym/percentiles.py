@@ -196,13 +196,20 @@ def _ranked(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: floa
     """The value with so many smaller ones among sorted parts, and the next one: brackets around it get smaller."""
     low, high = begin.copy(), end.copy()
     smaller, larger = low.copy(), high.copy()
+    halve = False
     while True:
-        widest = 0
+        widest, below, inside = 0, 0.0, failed
         for part in range(len(low)):
+            below += weight[part] * (low[part] - begin[part])
+            inside += weight[part] * (high[part] - low[part])
             if high[part] - low[part] > high[widest] - low[widest]:
                 widest = part
         failure = high[widest] <= low[widest]
-        pivot = FAILED_MS if failure else values[(low[widest] + high[widest]) // 2]
+        # Parts that are alike have the value at the same share of each; every second time the middle, if they are not.
+        share = 0.5 if halve else min(max((rank - below) / inside, 0.0), 1.0)
+        place = min(low[widest] + int(share * (high[widest] - low[widest])), high[widest] - 1)
+        pivot = FAILED_MS if failure else values[place]
+        halve = not halve
         less = failed if pivot > FAILED_MS else 0.0
         up_to = failed if pivot >= FAILED_MS else 0.0
         for part in range(len(low)):

@@ -133,7 +133,7 @@ def carry_over(
 
 
 def project_proportions(
-    proportions: NDArray[np.float64], ready: NDArray[np.integer]
+    proportions: NDArray[np.floating], ready: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], int]:
     """Make any array of the right shape a legal load proportion; also count the rows that had to be changed.
 
@@ -146,12 +146,13 @@ def project_proportions(
     """
     if proportions.shape != ready.shape:
         raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
-    legal, changed = _project(np.ascontiguousarray(proportions, np.float64), ready)
+    kind = np.float32 if proportions.dtype == np.float32 else np.float64
+    legal, changed = _project(np.ascontiguousarray(proportions, kind), ready)
     return legal, changed
 
 
 @compiled
-def _project(raw: NDArray[np.float64], ready: NDArray[np.integer]) -> tuple[NDArray[np.float64], int]:
+def _project(raw: NDArray[np.floating], ready: NDArray[np.integer]) -> tuple[NDArray[np.float64], int]:
     n_rows, n_hosts = raw.shape
     legal, changed = np.zeros((n_rows, n_hosts)), 0
     for i in range(n_rows):

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from imbres_gym.latency_window import LatencyWindow
+from imbres_gym.latency_window import Window, clear, grown, new_window, percentiles_since, remember
+from imbres_gym.measured import new_measured, write
 from imbres_gym.percentiles import FAILED_MS, on_one_scale, summarise, tail_latencies, tail_latency
 from imbres_gym.scenario import load_scenario
 from imbres_gym.sim.events import EventCluster
+from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 LATENCIES = st.lists(st.floats(0.0, 20_000.0).map(lambda x: round(x, 1)), max_size=30)
 
@@ -55,34 +57,52 @@ def test_one_failure_of_two_requests_is_the_largest_latency() -> None:
     assert tail_latency(np.array([10.0]), 1, 50.0) == pytest.approx((10.0 + FAILED_MS) / 2.0)
 
 
+def with_interval(window: Window, telemetry: Telemetry, info: ClusterInfo) -> Window:
+    """The window after one more interval; it has grown if there was no room."""
+    measured = write(telemetry, new_measured(info))
+    while not remember(window, measured):
+        window = grown(window, int(measured.listed.max()))
+    return window
+
+
+def p95_ms(window: Window) -> list[float]:
+    """Of each class."""
+    values = np.zeros(window.values.shape[1])
+    for c in range(len(values)):
+        percentiles_since(window, -np.inf, c, np.array([0.95]), values[c : c + 1])
+    return values.tolist()  # type: ignore[no-any-return]
+
+
 def test_a_window_has_the_intervals_of_its_length_only() -> None:
     cluster = EventCluster(load_scenario("hotel-reservation/low-slack"))
     seen = [cluster.reset(1)] + [cluster.advance(5.0) for _ in range(5)]
-    window = LatencyWindow(len(cluster.info.classes), 10.0)
+    window = new_window(len(cluster.info.classes), 10.0)
     for _ in range(2):  # the second time after a reset
         for before, now in zip([None, *seen], seen, strict=False):
             few = replace(now, failed=now.failed + (now.time_s > 20.0))
-            window.add(few)
+            window = with_interval(window, few, cluster.info)
             inside = [now] if before is None else [before, now]
-            for c, value in enumerate(window.p95_ms()):
+            for c, value in enumerate(p95_ms(window)):
                 failed = sum(int(t.failed[c]) + (t.time_s > 20.0) for t in inside)
                 parts = [t.latencies_ms[c] for t in inside]
                 assert value == np.percentile(np.concatenate([*parts, np.full(failed, FAILED_MS)]), 95.0)
-        window.reset()
+        clear(window)
 
 
 def test_in_a_window_a_sample_counts_by_its_requests() -> None:
     cluster = EventCluster(load_scenario("hotel-reservation/low-slack"))
     seen, counts = cluster.reset(1), len(cluster.info.classes)
     none = np.zeros(counts, np.int64)
-    window = LatencyWindow(counts, 10.0)
+    window = new_window(counts, 10.0)
     # 900 requests of 1 ms, of which 100 are listed, 90 of 9 ms and 10 failed ones: 99 % are not above 9 ms.
-    window.add(replace(seen, latencies_ms=(np.full(100, 1.0),) * counts, requests=none + 900, failed=none))
+    first = replace(seen, latencies_ms=(np.full(100, 1.0),) * counts, requests=none + 900, failed=none)
+    window = with_interval(window, first, cluster.info)
     slow = (np.full(90, 9.0),) * counts
-    window.add(replace(seen, time_s=seen.time_s + 5.0, latencies_ms=slow, requests=none + 100, failed=none + 10))
-    assert window.p95_ms().tolist() == [9.0] * counts
-    window.add(replace(seen, time_s=seen.time_s + 10.0, latencies_ms=slow, requests=none + 100, failed=none + 10))
-    assert window.p95_ms().tolist() == [FAILED_MS] * counts, "20 of 200, once the first interval is out"
+    later = replace(seen, time_s=seen.time_s + 5.0, latencies_ms=slow, requests=none + 100, failed=none + 10)
+    window = with_interval(window, later, cluster.info)
+    assert p95_ms(window) == [9.0] * counts
+    window = with_interval(window, replace(later, time_s=seen.time_s + 10.0), cluster.info)
+    assert p95_ms(window) == [FAILED_MS] * counts, "20 of 200, once the first interval is out"
 
 
 @given(st.integers(400, 2000), st.integers(0, 400), st.integers(1, 40), st.sampled_from([50.0, 90.0, 99.0]))

@@ -121,9 +121,10 @@ def _play(
         decision_ms = {"total": (time.perf_counter() - before) * 1000.0}
         tiers: dict[str, float] = getattr(agent, "decision_ms", {})
         observation, reward, terminated, truncated, info = env.step(action)
+        telemetry: Telemetry = env.unwrapped.telemetry
         if on_action is not None:
-            on_action(action, info["telemetry"])
-        interval = recorder.add(info, float(reward), {**tiers, **decision_ms})
+            on_action(action, telemetry)
+        interval = recorder.add(telemetry, info, float(reward), {**tiers, **decision_ms})
         if on_interval is not None:
             on_interval(interval)
         first, over = False, terminated or truncated

@@ -82,9 +82,10 @@ class Recorder:
         self._scenario = scenario
         self._intervals: list[Interval] = []
 
-    def add(self, info: Mapping[str, Any], reward: float, decision_ms: dict[str, float]) -> Interval:
-        """Record one step from the environment's `info`; returns what was kept."""
-        telemetry: Telemetry = info["telemetry"]
+    def add(
+        self, telemetry: Telemetry, info: Mapping[str, Any], reward: float, decision_ms: dict[str, float]
+    ) -> Interval:
+        """Record one step from the environment's telemetry and `info`; returns what was kept."""
         interval = Interval(
             telemetry=telemetry,
             capacity_rps=capacity_rps(self._scenario, telemetry.ready),

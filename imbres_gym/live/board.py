@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imbres_gym.evaluation.tags import step_scalars
-from imbres_gym.telemetry import ClusterInfo
+from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 
 class Board:
@@ -28,17 +28,17 @@ class Board:
 
             self._log = EventLog(folder)
 
-    def add(self, info: Mapping[str, Any], decision_ms: Mapping[str, float], held: bool) -> None:
+    def add(self, telemetry: Telemetry, info: Mapping[str, Any], decision_ms: Mapping[str, float], held: bool) -> None:
         """One step.
 
         Args:
+            telemetry: of the step's last control interval.
             info: of the environment's step.
             decision_ms: wall-clock time of the decision, "total" and of the agent's tiers if it says so.
             held: whether the last plan is held.
         """
         if self._log is None:
             return
-        telemetry = info["telemetry"]
         tags = step_scalars(info)
         tags["e2e/sla_ms"] = self._info.sla_ms
         tags["live/held"] = float(held)

@@ -115,7 +115,7 @@ def _play(env: Any, agent: Agent, seed: int, logs: Path | None) -> None:
             action, state = agent.predict(observation, state, np.array([first]), deterministic=True)
             decision_ms = {**getattr(agent, "decision_ms", {}), "total": (time.perf_counter() - before) * 1000.0}
             observation, _, terminated, truncated, info = env.step(action)
-            board.add(info, decision_ms, bool(env.unwrapped.cluster.reasons))
+            board.add(env.unwrapped.telemetry, info, decision_ms, bool(env.unwrapped.cluster.reasons))
             first, over = False, terminated or truncated
 
 

@@ -7,12 +7,13 @@ as fast as plain `njit`). Divisions follow NumPy, without a check for zero.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+
+from imbres_gym.jit import stamped
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
@@ -44,18 +45,6 @@ fused: Decorator = njit(forceinline=True, fastmath={"contract"}, **OPTIONS)
 def entry(function: Callable[..., Any]) -> Any:
     """A function that Python calls; its machine code is cached on disk.
 
-    Numba's cache only looks at the file of the function itself, and would keep what was inlined from a file that has
-    changed since: its stamp is replaced by one of all `SOURCES`.
+    It is compiled anew if one of the `SOURCES` has changed, from which functions are inlined.
     """
     return stamped(njit(cache=True, **OPTIONS)(function), [Path(__file__).parent / f"{name}.py" for name in SOURCES])
-
-
-def stamped(dispatcher: Any, files: Iterable[Path]) -> Any:
-    """A cached dispatcher of numba that is compiled anew if one of the source files has changed since."""
-    cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if cache_file is not None:  # there is none where numba is switched off or finds no place to write to
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.read_bytes())
-        cache_file._source_stamp = digest.hexdigest()
-    return dispatcher

@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,30 +12,35 @@ from imbres_gym.jit import compiled
 from imbres_gym.sim.state import FREE, PENDING, READY
 from imbres_gym.telemetry import ClusterInfo
 
-FIELDS = (
-    "container_id",
-    "container_microservice",
-    "container_host",
-    "container_ready",
-    "container_rps",
-    "container_cpu",
-    "container_age_s",
-    "load_rps",
-    "cpu_utilisation",
-    "pending",
-)
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class OfContainers(NamedTuple):
+    """The fields of `Telemetry` that follow from the containers alone; there may be room for more of them."""
+
+    container_id: Ints
+    container_microservice: Ints
+    container_host: Ints
+    container_ready: NDArray[np.bool_]
+    container_rps: Floats
+    container_cpu: Floats
+    container_age_s: Floats
+    load_rps: Floats
+    cpu_utilisation: Floats
+    pending: Ints
 
 
 def container_telemetry(
     slots: NDArray[np.void],
     info: ClusterInfo,
-    idle_cores: NDArray[np.float64],
+    idle_cores: Floats,
     used_scale: float,
     shape: tuple[int, int],
     seconds: float,
     end_s: float,
 ) -> dict[str, Any]:
-    """Fields of `Telemetry` that follow from the slots alone.
+    """The fields `OfContainers`.
 
     Args:
         slots: records of the containers.
@@ -46,20 +51,28 @@ def container_telemetry(
         seconds: length of the interval.
         end_s: its end.
     """
-    values = container_fields(slots, info.cores, idle_cores, used_scale, shape[0], shape[1], seconds, end_s)
-    return dict(zip(FIELDS, values, strict=True))
+    shown = int(np.count_nonzero((slots["life"] == READY) | (slots["life"] == PENDING)))
+    fields = OfContainers(
+        *(np.zeros(shown, kind) for kind in (np.int64, np.int64, np.int64, np.bool_, float, float, float)),
+        *(np.zeros(shape, kind) for kind in (float, float, np.int64)),
+    )
+    count_containers(slots, info.cores, idle_cores, used_scale, seconds, end_s, fields)
+    return fields._asdict()
 
 
 @compiled
-def container_fields(slots, quotas, idle_cores, used_scale, n_microservices, n_hosts, seconds, end_s):
-    """The values of `FIELDS`, see `container_telemetry`."""
-    shown = 0
-    for i in range(len(slots)):
-        shown += slots[i].life == READY or slots[i].life == PENDING
-    places, ids = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
-    shape = (n_microservices, n_hosts)
-    load, quota, used, pending = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
-    row = 0
+def count_containers(slots, quotas, idle_cores, used_scale, seconds, end_s, out):
+    """Overwrite the fields `OfContainers` of `out`, see `container_telemetry`; returns how many containers there are.
+
+    They are in the order of their ids; those for which there is no room are left out.
+    """
+    load, used, pending = out.load_rps, out.cpu_utilisation, out.pending
+    quota = np.zeros(load.shape)
+    load[:] = 0.0
+    used[:] = 0.0
+    pending[:] = 0
+    places, ids = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
+    shown, ordered = 0, True
     for i in range(len(slots)):
         slot = slots[i]
         if slot.life == FREE:
@@ -70,27 +83,25 @@ def container_fields(slots, quotas, idle_cores, used_scale, n_microservices, n_h
         used[m, h] += slot.used * used_scale / seconds + idle_cores[m]
         pending[m, h] += slot.life == PENDING
         if slot.life == READY or slot.life == PENDING:
-            places[row], ids[row] = i, slot.id
-            row += 1
-    order = np.arange(shown)
-    for row in range(1, shown):
-        if ids[row] < ids[row - 1]:
-            order = np.argsort(ids)
-            break
-    microservice, host = np.zeros(shown, np.int64), np.zeros(shown, np.int64)
-    ready, rps, cpu, age = np.zeros(shown, np.bool_), np.zeros(shown), np.zeros(shown), np.zeros(shown)
+            places[shown], ids[shown] = i, slot.id
+            ordered = ordered and (shown == 0 or ids[shown - 1] < ids[shown])
+            shown += 1
+    if not ordered:
+        places[:shown] = places[:shown][np.argsort(ids[:shown])]
+    shown = min(shown, len(out.container_id))
     for row in range(shown):
-        slot = slots[places[order[row]]]
+        slot = slots[places[row]]
         m = np.int64(slot.microservice)
-        microservice[row], host[row], ready[row] = m, slot.host, slot.life == READY
-        rps[row] = slot.arrivals / seconds
-        cpu[row] = (slot.used * used_scale / seconds + idle_cores[m]) / quotas[m]
-        age[row] = end_s - slot.created * 1e-3
-    for m in range(n_microservices):
-        for h in range(n_hosts):
+        out.container_id[row], out.container_microservice[row], out.container_host[row] = slot.id, m, slot.host
+        out.container_ready[row] = slot.life == READY
+        out.container_rps[row] = slot.arrivals / seconds
+        out.container_cpu[row] = (slot.used * used_scale / seconds + idle_cores[m]) / quotas[m]
+        out.container_age_s[row] = end_s - slot.created * 1e-3
+    for m in range(load.shape[0]):
+        for h in range(load.shape[1]):
             load[m, h] /= seconds
             if quota[m, h] > 0.0:
                 used[m, h] /= quota[m, h]
             else:
                 used[m, h] = 0.0
-    return ids[order], microservice, host, ready, rps, cpu, age, load, used, pending
+    return shown

@@ -28,10 +28,7 @@ def segment_seed(seed: int, segment: int) -> int:
 
 
 class TrainingEpisodes(gym.Wrapper[Any, Any, Any, Any]):
-    """Draws the seed of every episode from the one that the first reset got, always `FIRST_EPISODE_SEED` or more.
-
-    Its infos are without the telemetry, which is large and would be copied at every step.
-    """
+    """Draws the seed of every episode from the one that the first reset got, always `FIRST_EPISODE_SEED` or more."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -42,14 +39,4 @@ class TrainingEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         if seed is not None:
             self._generator = np.random.default_rng(seed)
         episode_seed = int(self._generator.integers(FIRST_EPISODE_SEED, _END))
-        observation, info = self.env.reset(seed=episode_seed, options=options)
-        return observation, _without_telemetry(info)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, _without_telemetry(info)
-
-
-def _without_telemetry(info: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in info.items() if name != "telemetry"}
+        return self.env.reset(seed=episode_seed, options=options)

@@ -25,7 +25,7 @@ from imbres_gym.sim.workload import ConstantWorkload
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = list(envs.ENVIRONMENTS)
-SHARED = {"metrics", "reward_parts", "illegal_actions", "time_s", "telemetry"}
+SHARED = {"metrics", "reward_parts", "illegal_actions", "time_s"}
 
 
 def make(env_id: str, **kwargs: Any) -> MicroserviceEnv:

@@ -9,8 +9,8 @@ from fake_cluster import FakeCluster, tiny_scenario
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.metrics import step_metrics
-from envs.reward import RewardWeights, make_weights, reward_bounds, reward_parts, weighted_sum
+from envs.account import COLUMNS, Account
+from envs.reward import PARTS, RewardWeights, make_weights, reward_bounds, weighted_sum
 from imbres_gym.imbalance import latency_cv, load_variance
 from imbres_gym.observation import Observer
 from imbres_gym.telemetry import ClusterInfo, Telemetry
@@ -25,9 +25,21 @@ def measured(**changes: Any) -> Telemetry:
     return replace(BASE, **arrays)
 
 
+def outcome_of(
+    intervals: list[Telemetry], connections_before: int, info: ClusterInfo = INFO, weights: RewardWeights | None = None
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Reward, metrics and parts of a step."""
+    observer, account = Observer(info), Account(info, weights or RewardWeights())
+    account.start(connections_before)
+    for telemetry in intervals:
+        observer.see_telemetry(telemetry)
+        account.add(observer.panel)
+    values = dict(zip(COLUMNS, account.close(observer.panel), strict=True))
+    return values["reward"], values, {part: values[part] for part in PARTS}
+
+
 def parts_of(intervals: list[Telemetry], connections_before: int) -> dict[str, float]:
-    metrics = step_metrics(intervals, Observer(INFO).observe(intervals[-1]))
-    return reward_parts(intervals, INFO, connections_before, metrics["p95_ms"])
+    return outcome_of(intervals, connections_before)[2]
 
 
 def test_the_parts_of_a_hand_made_step() -> None:
@@ -77,8 +89,9 @@ def test_no_requests_are_no_violation() -> None:
 
 
 def test_the_worst_class_counts() -> None:
-    telemetry = measured(requests=[1000, 10], slow=[0, 10])
-    assert reward_parts([telemetry], INFO, 0, p95_ms=1.0)["violation"] == pytest.approx(-1.0)
+    two = replace(INFO, classes=("read", "write"))
+    telemetry = measured(requests=[1000, 10], slow=[0, 10], latencies_ms=(np.ones(9), np.ones(9)))
+    assert outcome_of([telemetry], 0, two)[2]["violation"] == pytest.approx(-1.0)
 
 
 @given(
@@ -107,9 +120,10 @@ def test_the_reward_stays_within_its_bounds(
         connections=[connections, 0],
         connection_churn=churn,
     )
-    parts = parts_of([telemetry], before)
+    reward, _, parts = outcome_of([telemetry], before, weights=weights)
+    assert reward == pytest.approx(weighted_sum(parts, weights))
     bounds = reward_bounds(INFO, weights)
-    for name, value in {**parts, "reward": weighted_sum(parts, weights)}.items():
+    for name, value in {**parts, "reward": reward}.items():
         low, high = bounds[name]
         assert low - 1e-9 <= value <= high
 
@@ -138,10 +152,14 @@ def test_the_metrics_of_a_hand_made_step() -> None:
         connection_churn=3,
         workload_rps=[10.0],
     )
-    second = replace(first, latencies_ms=(np.arange(51.0, 100.0),), failed=np.array([1]), workload_rps=np.array([12.0]))
-    observer = Observer(INFO)
-    observer.observe(first)
-    metrics = step_metrics([first, second], observer.observe(replace(second, time_s=BASE.time_s + 5.0)))
+    second = replace(
+        first,
+        time_s=BASE.time_s + 5.0,
+        latencies_ms=(np.arange(51.0, 100.0),),
+        failed=np.array([1]),
+        workload_rps=np.array([12.0]),
+    )
+    metrics = outcome_of([first, second], connections_before=0)[1]
     # The latencies are 1..99 ms and one failed request, which counts as 10 s.
     everything = np.append(np.arange(1.0, 100.0), 10_000.0)
     assert metrics["p50_ms"] == pytest.approx(np.percentile(everything, 50))

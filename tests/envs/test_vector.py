@@ -89,6 +89,8 @@ def test_shared_memory_is_handed_out_on_request() -> None:
     first, _ = many.reset(seed=1)
     second, *_ = many.step(many.action_space.sample())
     assert all(np.shares_memory(first[key], second[key]) for key in first)
+    with pytest.raises(ValueError, match="read-only"):
+        second["ready"][0] = 0
     many.close()
 
 

@@ -91,9 +91,8 @@ class FakeCluster(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._time_s += 5.0
-        telemetry = self._measure(int(action))
+        self.telemetry = telemetry = self._measure(int(action))
         info = {
-            "telemetry": telemetry,
             "metrics": {
                 "containers": float(telemetry.ready.sum()),
                 "load_variance": 0.25,

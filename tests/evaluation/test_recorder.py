@@ -26,8 +26,8 @@ def test_curves_count_a_failed_request_as_slow_as_the_windows_do() -> None:
     env.reset(seed=1)
     recorder = Recorder(fakes.scenario())
     info = env.step(9)[4]
-    recorder.add(info, -1.0, {"total": 0.1})
-    assert class_percentiles(info["telemetry"], 95).tolist() == [20.0, FAILED_MS]
+    recorder.add(env.telemetry, info, -1.0, {"total": 0.1})
+    assert class_percentiles(env.telemetry, 95).tolist() == [20.0, FAILED_MS]
     assert recorder.series()["p95_ms"].tolist() == [[20.0, FAILED_MS]]
     assert recorder.series()["p50_ms"].tolist() == [[20.0, 10.0]]
 

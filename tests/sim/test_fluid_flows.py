@@ -75,7 +75,8 @@ def test_links_are_those_of_the_event_engine(lives: list[int], plan: ConnectionP
     connections, degree = open_connections(fleet, rows, UP, DOWN)
     assert connections.tolist() == routing.connections.tolist()
     np.testing.assert_allclose(degree, routing.per_slot[fleet.slot])
-    share = shares_between_hosts(fleet, rows, UP, DOWN, pool_weight, HOSTS)
+    share = np.zeros((len(PAIRS), HOSTS, HOSTS))
+    shares_between_hosts(fleet, rows, UP, DOWN, pool_weight, share)
     np.testing.assert_allclose(share, routing.pair_share, atol=1e-12)
 
 

@@ -25,8 +25,10 @@ FIELDS = (
     "tally",
     "latency",
     "microservice_p95",
+    "e2e",
+    "measured",
 )
-"""As in `FluidEpisode` and its topology; the model is the engine's."""
+"""As in `FluidEpisode` and its topology; the model is the engine's, `measured` the cluster's."""
 
 
 @structref.register
@@ -44,8 +46,23 @@ structref.define_boxing(_BundleType, Bundle)
 
 
 @allocating
-def bundle(model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95):
-    """The bundle of these."""
+def bundle(
+    model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, of_microservice, e2e, measured
+):
+    """The bundle of these, in the order of `FIELDS`."""
     return Bundle(
-        model, kinds, fleet, rows, factor, slots, streams, utilisation, work, tally, latency, microservice_p95
+        model,
+        kinds,
+        fleet,
+        rows,
+        factor,
+        slots,
+        streams,
+        utilisation,
+        work,
+        tally,
+        latency,
+        of_microservice,
+        e2e,
+        measured,
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.cluster import MeasuresInPlace
 from imbres_gym.config import ConfigError
+from imbres_gym.measured import Measured, new_measured, read, with_room
 from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
-from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, survey
+from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, pool_weights_in, survey
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
@@ -30,7 +32,7 @@ REHEARSALS = 3
 """Steps before an episode, from which only is kept how long calls wait: bursts of a call are further apart then."""
 
 
-class FluidCluster:
+class FluidCluster(MeasuresInPlace):
     """A simulated microservice cluster in which load flows; for training and for clusters of thousands of hosts.
 
     Deterministic: the same scenario, seed and plans give the same bits, in another process too.
@@ -53,6 +55,8 @@ class FluidCluster:
         self._up = np.array([up for up, _ in self._info.pairs], np.int64)
         self._down = np.array([down for _, down in self._info.pairs], np.int64)
         self._episode: FluidEpisode | None = None
+        self._measured = new_measured(self._info, LISTED)
+        self._shared: Topology | None = None
 
     @property
     def info(self) -> ClusterInfo:
@@ -86,7 +90,6 @@ class FluidCluster:
             placement=np.zeros(shape, np.int64),
             topology=nobody,
             measured=nobody,
-            pair_share=None,
             utilisation=path[0].copy(),
             kinds=with_own_waits(self._kinds),
             work=None,
@@ -95,7 +98,7 @@ class FluidCluster:
             now_s=0.0,
             measured_s=0.0,
             tally=new_tally(n_microservices, n_hosts, n_classes),
-            latencies=[[] for _ in range(n_classes)],
+            steps=0,
             latency=np.zeros((3, *shape)),
             microservice_p95=np.zeros(n_microservices),
             e2e=np.zeros((n_classes, 4)),
@@ -106,7 +109,7 @@ class FluidCluster:
         self._now.measured = self._now.topology
         for _ in range(REHEARSALS):
             rehearsal = self._now.clone()
-            self._engine.step(rehearsal, scenario.control_interval_s)
+            self._engine.step(rehearsal, self._measured, scenario.control_interval_s)
             self._now.kinds, self._now.bundle = rehearsal.kinds, None
         return self.advance(scenario.control_interval_s)
 
@@ -138,11 +141,20 @@ class FluidCluster:
         if reconnect:
             self._route()
         elif plan.proportions is not None:
-            weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
-            episode.topology = replace(episode.topology, pool_weight=weight)
+            self._engine.prepare(episode, self._measured)
+            weight = pool_weights_in(episode.bundle, episode.proportions, episode.ready)
+            episode.topology = episode.topology._replace(pool_weight=weight)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
+
+        Raises:
+            ValueError: not a positive time.
+        """
+        return read(self.advance_in_place(seconds))
+
+    def advance_in_place(self, seconds: float) -> Measured:
+        """As `advance`, into arrays that the next interval overwrites.
 
         Raises:
             ValueError: not a positive time.
@@ -154,10 +166,17 @@ class FluidCluster:
         while episode.now_s < end_s - 1e-9:
             first_ready_ms = self._live()
             until_s = min(end_s, self._next_stop(first_ready_ms))
-            self._engine.step(episode, until_s - episode.now_s)
+            self._engine.step(episode, self._measured, until_s - episode.now_s)
             episode.now_s = until_s
         episode.now_s = end_s
-        return measure(episode, self._info, self._up, self._down)
+        room = episode.tally.latencies.shape[1]
+        if room > self._measured.latencies_ms.shape[1]:
+            self._measured, episode.bundle = with_room(self._measured, room), None
+            self._engine.prepare(episode, self._measured)
+        rerouted = self._shared is not episode.topology
+        measure(episode, self._info.cores, self._up, self._down, self._measured, rerouted)
+        self._shared = episode.topology
+        return self._measured
 
     def snapshot(self) -> object:
         """A copy of the whole state; it can be pickled."""
@@ -174,6 +193,7 @@ class FluidCluster:
         other = object.__new__(FluidCluster)
         other.__dict__.update(self.__dict__)
         other._episode = self._now.clone()
+        other._measured, other._shared = new_measured(self._info, LISTED), None
         return other
 
     def assume(self, ids: Ints, microservice: Ints, host: Ints, ready: NDArray[np.bool_], background: Floats) -> None:
@@ -205,7 +225,7 @@ class FluidCluster:
         episode.ready = count_ready(slots, shape)
         episode.proportions = balanced_proportions(episode.ready)
         self._route()
-        episode.measured, episode.pair_share = episode.topology, None
+        episode.measured = episode.topology
 
     def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """What the last step expected of each ready container, before chance.

@@ -8,7 +8,8 @@ from typing import Any
 
 from numba import njit
 
-from imbres_gym.sim.compiled import OPTIONS, stamped
+from imbres_gym.jit import stamped
+from imbres_gym.sim.compiled import OPTIONS
 
 HERE = Path(__file__).parent
 MODULES = (
@@ -26,7 +27,12 @@ MODULES = (
     "step",
     "weather",
 )
-SOURCES = (*(HERE / f"{name}.py" for name in MODULES), HERE.parent / "random.py", HERE.parent / "containers.py")
+SOURCES = (
+    *(HERE / f"{name}.py" for name in MODULES),
+    HERE.parent / "random.py",
+    HERE.parent / "containers.py",
+    HERE.parents[1] / "percentiles.py",
+)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

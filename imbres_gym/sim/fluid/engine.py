@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.measured import Measured
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.fluid import draw, own, station
 from imbres_gym.sim.fluid.bundle import bundle
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
-from imbres_gym.sim.fluid.step import Model, new_work, step
+from imbres_gym.sim.fluid.step import Model, new_work, step, with_room
 from imbres_gym.sim.fluid.surfaces import Surfaces, load_surfaces
 from imbres_gym.sim.fluid.weather import make_response
 from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S
@@ -49,20 +50,26 @@ class Engine:
             host_cores=float(info.host_cores),
         )
 
-    def step(self, episode: FluidEpisode, seconds: float) -> None:
-        """Let `seconds` pass in which nothing changes but the load of the hosts, and count what happens."""
-        if episode.bundle is None:
-            self._bundle(episode)
+    def step(self, episode: FluidEpisode, measured: Measured, seconds: float) -> None:
+        """Let `seconds` pass in which nothing changes but the load of the hosts, and count what happens.
+
+        Args:
+            episode: is brought up to date.
+            measured: what the episode will be measured into.
+            seconds: how long.
+        """
+        if (episode.steps + 1) * draw.LISTED > episode.tally.latencies.shape[1]:
+            episode.tally, episode.bundle = with_room(episode.tally, 2 * episode.steps), None
+        self.prepare(episode, measured)
         background = episode.interference[self._moment(episode)]
         rps = self._mean_rate(episode.now_s, seconds)
         step(episode.bundle, episode.topology.pool_weight, background, rps, seconds)
-        work = episode.work
-        assert work is not None
-        for c, parts in enumerate(episode.latencies):
-            parts.append(work.latencies[c, : work.listed[c]].copy())
+        episode.steps += 1
 
-    def _bundle(self, episode: FluidEpisode) -> None:
-        """Make room for the steps of the topology that is in force."""
+    def prepare(self, episode: FluidEpisode, measured: Measured) -> None:
+        """Make room for the steps of the topology that is in force, and bundle all arrays, if they are not."""
+        if episode.bundle is not None:
+            return
         fleet, rows, factor = episode.topology.fleet, episode.topology.rows, episode.topology.factor
         if episode.work is None:
             episode.work = new_work(episode.kinds, fleet, len(episode.utilisation))
@@ -79,6 +86,8 @@ class Engine:
             episode.tally,
             episode.latency,
             episode.microservice_p95,
+            episode.e2e,
+            measured,
         )
 
     @staticmethod

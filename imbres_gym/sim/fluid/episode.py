@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ SLOT = np.dtype(
 )
 
 
-@dataclass(frozen=True)
-class Topology:
+class Topology(NamedTuple):
     """Containers that take requests and their links; made anew when either changes, never written into.
 
     Attributes:
@@ -67,7 +66,6 @@ class FluidEpisode:
     placement: Ints
     topology: Topology
     measured: Topology  # at the last telemetry
-    pair_share: Floats | None  # (P, H, H), likewise
     utilisation: Floats  # (H, 4) of the last step, above 1 where a host is overloaded
     kinds: Kinds  # with the groups of bursts of the last step
     work: Work | None  # of the last step, as long as the topology is the same
@@ -76,7 +74,7 @@ class FluidEpisode:
     now_s: float
     measured_s: float
     tally: Tally
-    latencies: list[list[Floats]]  # (C,) of one sorted array for each step since the last telemetry [ms]
+    steps: int  # since the last telemetry
     latency: Floats
     microservice_p95: Floats
     e2e: Floats
@@ -107,7 +105,6 @@ class FluidEpisode:
             work=None,
             bundle=None,
             tally=Tally._make(values.copy() for values in self.tally),
-            latencies=[list(parts) for parts in self.latencies],
             latency=self.latency.copy(),
             microservice_p95=self.microservice_p95.copy(),
             e2e=self.e2e.copy(),

@@ -68,6 +68,12 @@ def survey(slots):
 
 
 @allocating
+def pool_weights_in(bundle, proportions, ready):
+    """As `pool_weights`, of the fleet of a bundle."""
+    return pool_weights(bundle.fleet, proportions, ready)
+
+
+@allocating
 def pool_weights(fleet, proportions, ready):
     """(n,) share of a microservice's load that a container gets by the load proportions (M, H)."""
     n_hosts, weight = ready.shape[1], np.zeros(len(fleet.id))
@@ -251,9 +257,12 @@ def _links(rows, row):
 
 
 @allocating
-def shares_between_hosts(fleet, rows, up, down, pool_weight, n_hosts):
-    """(P, H, H) share of a pair's traffic from host to host, as planned."""
-    share = np.zeros((len(up), n_hosts, n_hosts))
+def shares_between_hosts(fleet, rows, up, down, pool_weight, share):
+    """Share of a pair's traffic from host to host, as planned: (P, H, H) is overwritten, (P, 0, 0) is left out."""
+    n_hosts = share.shape[1]
+    if n_hosts == 0:
+        return
+    share[:] = 0.0
     spread, pool = np.zeros(n_hosts), np.zeros(n_hosts)
     for p in range(len(up)):
         low = fleet.begin[up[p]]
@@ -269,4 +278,3 @@ def shares_between_hosts(fleet, rows, up, down, pool_weight, n_hosts):
         for host in range(n_hosts):
             for other in range(n_hosts):
                 share[p, host, other] += spread[host] * pool[other]
-    return share

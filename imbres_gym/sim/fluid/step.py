@@ -89,6 +89,8 @@ class Tally(NamedTuple):
         samples: (M, H) spans that ended.
         mean, p95: (M, H) sums over spans of the own latency of their step [ms].
         microservice_p95: (M,) likewise.
+        latencies: (C, room) of requests that ended without failure, sorted step by step [ms].
+        listed: (C,) how many there are.
     """
 
     arrived: Ints
@@ -99,6 +101,8 @@ class Tally(NamedTuple):
     mean: Floats
     p95: Floats
     microservice_p95: Floats
+    latencies: Floats
+    listed: Ints
 
 
 def new_work(kinds: Kinds, fleet: Fleet, n_hosts: int) -> Work:
@@ -155,7 +159,16 @@ def new_tally(n_microservices: int, n_hosts: int, n_classes: int) -> Tally:
         mean=np.zeros(shape),
         p95=np.zeros(shape),
         microservice_p95=np.zeros(n_microservices),
+        latencies=np.zeros((n_classes, draw.LISTED)),
+        listed=np.zeros(n_classes, np.int64),
     )
+
+
+def with_room(tally: Tally, steps: int) -> Tally:
+    """The same arrays, with room for the latencies of so many steps; those that there are stay."""
+    latencies = np.zeros((len(tally.listed), steps * draw.LISTED))
+    latencies[:, : tally.latencies.shape[1]] = tally.latencies
+    return tally._replace(latencies=latencies)
 
 
 @allocating
@@ -185,6 +198,17 @@ def step(episode, pool_weight, background, rps, seconds):
         episode.work,
         episode.tally,
     )
+    keep_latencies(episode.work, episode.tally)
+
+
+@kernel
+def keep_latencies(work, tally):
+    """List those of the step; there must be room for `draw.LISTED` more of each class."""
+    for c in range(len(tally.listed)):
+        before, more = tally.listed[c], work.listed[c]
+        for i in range(more):
+            tally.latencies[c, before + i] = work.latencies[c, i]
+        tally.listed[c] = before + more
 
 
 @kernel

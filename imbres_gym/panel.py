@@ -1,0 +1,33 @@
+"""What is measured, remembered and seen of a cluster, as one argument of a compiled function.
+
+At every call numba unpacks each array of each argument, which takes longer than the work. A panel is unpacked when it
+is made; it must be made anew when one of its arrays is replaced by another.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+from __future__ import annotations
+
+from numba import types
+from numba.experimental import structref
+
+from imbres_gym.jit import compiled
+
+
+@structref.register
+class _PanelType(types.StructRef):
+    def preprocess_fields(self, fields):
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+
+
+class Panel(structref.StructRefProxy):
+    """A handle on a `Measured`, a `Window` and a `Seen`; only compiled code looks inside."""
+
+
+structref.define_constructor(Panel, _PanelType, ["measured", "window", "seen"])
+structref.define_boxing(_PanelType, Panel)
+
+
+@compiled
+def panel(measured, window, seen):
+    """The panel of these."""
+    return Panel(measured, window, seen)
