@@ -52,42 +52,50 @@ def extent(values):
     return last + 1
 
 
-@inlined
+@fused
 def convolve(values, by, scratch):
     """Distribution of the sum; what would be beyond the last node is put there.
 
-    Eight nodes of `values` at a time, over one loop that the compiler can vectorise: most of a step's time goes here.
+    Eight nodes of `values` at a time, over one loop that the compiler can vectorise.
     """
     width, rows = extent(by), extent(values)
     if width == 1:  # nothing is added
         return
     if rows == 1:
-        first = values[0]
         for j in range(NODES):
-            values[j] = first * by[j]
+            values[j] = by[j]
         return
     sums, padded = scratch[:NODES], scratch[NODES:]
     for j in range(BLOCK - 1):
         padded[j] = 0.0
-    one, other = 0.0, 0.0
     for j in range(NODES):
         padded[BLOCK - 1 + j] = by[j]
         sums[j] = 0.0
-        one += values[j]
-        other += by[j]
     for i in range(0, rows, BLOCK):
         v0, v1, v2, v3 = values[i], values[i + 1], values[i + 2], values[i + 3]
         v4, v5, v6, v7 = values[i + 4], values[i + 5], values[i + 6], values[i + 7]
         part = sums[i:]
-        for j in range(min(NODES - i, width + BLOCK - 1)):
-            early = (v0 * padded[j + 7] + v1 * padded[j + 6]) + (v2 * padded[j + 5] + v3 * padded[j + 4])
-            late = (v4 * padded[j + 3] + v5 * padded[j + 2]) + (v6 * padded[j + 1] + v7 * padded[j])
-            part[j] += early + late
-    beyond = one * other
-    for j in range(NODES - 1):
+        # A multiple of the width of a vector: no rest is left that would be done node by node.
+        for j in range(min(NODES - i, (width + BLOCK + 2) & -4)):
+            late = v4 * padded[j + 3] + (v5 * padded[j + 2] + (v6 * padded[j + 1] + v7 * padded[j]))
+            early = v0 * padded[j + 7] + (v1 * padded[j + 6] + (v2 * padded[j + 5] + (v3 * padded[j + 4] + part[j])))
+            part[j] = early + late
+    beyond = max(0.0, 1.0 - total(sums))
+    for j in range(NODES):
         values[j] = sums[j]
-        beyond -= sums[j]
-    values[NODES - 1] = max(0.0, beyond)
+    values[NODES - 1] += beyond
+
+
+@inlined
+def total(values):
+    """Sum over the nodes, in four strands: in one, each addition would wait for the one before."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for j in range(0, NODES, 4):
+        a += values[j]
+        b += values[j + 1]
+        c += values[j + 2]
+        d += values[j + 3]
+    return (a + b) + (c + d)
 
 
 @inlined
@@ -130,19 +138,28 @@ def distribution(values, lead):
 
 
 @fused
-def delay(values, chance, other_chance, mean):
-    """Add two exponential delays of one mean [steps], here geometric, that happen with these chances."""
-    if chance <= 0.0 and other_chance <= 0.0:
-        return
+def after_delays(values, mean, once, twice, delay, delays):
+    """Sums of `values` and of nothing with one and with two exponential delays of a mean [steps], here geometric.
+
+    `once` and `twice` are those of `values`, `delay` and `delays` those of nothing. All go side by side: what takes
+    time is that each node waits for the one before.
+    """
     stays = mean / (1.0 + mean)
-    ends, late, later = 1.0 - stays, 0.0, 0.0
-    for j in range(NODES):
+    ends, late, later, lasts, longer = 1.0 - stays, 0.0, 0.0, 1.0, 0.0
+    for j in range(NODES - 1):
         late = values[j] + stays * late
-        once = values[j] + chance * (ends * late - values[j])
-        later = once + stays * later
-        values[j] = once + other_chance * (ends * later - once)
-    # Of what the first delay takes beyond the last node, all is there; so is what the second does.
-    values[NODES - 1] += chance * stays * late + other_chance * stays * later
+        once[j] = ends * late
+        later = once[j] + stays * later
+        twice[j] = ends * later
+        delay[j] = ends * lasts
+        longer = delay[j] + stays * longer
+        delays[j] = ends * longer
+        lasts *= stays
+    # What a delay takes beyond the last node is all there.
+    once[NODES - 1] = values[NODES - 1] + stays * late
+    twice[NODES - 1] = once[NODES - 1] + stays * later
+    delay[NODES - 1] = lasts
+    delays[NODES - 1] = lasts + stays * longer
 
 
 @inlined
