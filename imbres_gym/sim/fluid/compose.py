@@ -223,11 +223,12 @@ def reach(kinds, k, fleet, stations, rates, losses, runs, times):
 
 
 @inlined
-def mixture(kinds, k, fleet, stations, rates, losses, runs, rate, step, out, density):
+def mixture(kinds, k, fleet, stations, rates, losses, runs, rate, step, out, room):
     """What a burst of kind k loses, over all containers: between two quantiles a distribution is even."""
+    slope, per_ms, places = 0.0, 1.0 / step, room[NODES : NODES + N_LEVELS]
+    density = room[:NODES]
     out[:] = 0.0
     density[:] = 0.0
-    slope, per_ms = 0.0, 1.0 / step
     shift, following = fleet.begin[kinds.microservice[k]] - fleet.kind_begin[k], fleet.kind_begin[k]
     while following < fleet.kind_begin[k + 1]:
         i, container = following, shift + following
@@ -237,13 +238,15 @@ def mixture(kinds, k, fleet, stations, rates, losses, runs, rate, step, out, den
         share = rates[i] * runs[i] / rate
         one, other = stations.extra_from[container], stations.extra_to[container]
         begin, grows = min(one, other), abs(one - other)
-        low, tail = begin * per_ms, 1.0
-        for j in range(N_LEVELS + 1):
-            level = LEVELS[j] if j < N_LEVELS else 0.0
-            quantile = losses[i, min(j, RAREST)] + begin + grows * (1.0 - level)
-            high = max(low, quantile * per_ms)
-            spread_evenly(share * (tail - level), low, high, out, density)
-            low, tail = high, level
+        for j in range(len(places)):
+            places[j] = min((losses[i, j] + begin + grows * (1.0 - LEVELS[j])) * per_ms, NODES - 1.0)
+        low, tail = min(begin * per_ms, NODES - 1.0), 1.0
+        for j in range(N_LEVELS):
+            high = max(low, places[j])
+            spread_evenly(share * (tail - LEVELS[j]), low, high, out, density)
+            low, tail = high, LEVELS[j]
+        most = min((losses[i, RAREST] + begin + grows) * per_ms, NODES - 1.0)
+        spread_evenly(share * tail, low, max(low, most), out, density)
     for j in range(NODES):
         slope += density[j]
         out[j] += slope

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.surfaces import LEVELS
+
+
+LOG_LEVELS = np.log(LEVELS)
 
 
 @inlined
@@ -18,7 +23,7 @@ def tail_at(quantiles, value):
     for j in range(1, n):
         if value < quantiles[j]:
             part = (value - quantiles[j - 1]) / (quantiles[j] - quantiles[j - 1])
-            return LEVELS[j - 1] * (LEVELS[j] / LEVELS[j - 1]) ** part
+            return math.exp(LOG_LEVELS[j - 1] + part * (LOG_LEVELS[j] - LOG_LEVELS[j - 1]))
     return 0.0
 
 
@@ -28,6 +33,7 @@ def at_level(quantiles, tail):
     n = len(LEVELS)
     for j in range(n - 1):
         if tail >= LEVELS[j + 1]:
-            part = min(max(math.log(tail / LEVELS[j]) / math.log(LEVELS[j + 1] / LEVELS[j]), 0.0), 1.0)
+            part = (math.log(tail) - LOG_LEVELS[j]) / (LOG_LEVELS[j + 1] - LOG_LEVELS[j])
+            part = min(max(part, 0.0), 1.0)
             return quantiles[j] + part * (quantiles[j + 1] - quantiles[j])
     return quantiles[n - 1]

@@ -74,13 +74,20 @@ def gather(kinds, fleet, rates, stations):
         values[:] = 0.0
     for k in range(len(kinds.microservice)):
         per_call = kinds.bursts[k] * kinds.burst_ms[k] + kinds.background_ms[k]
-        container = fleet.begin[kinds.microservice[k]]
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            stations.demand[container] += rates[i] * per_call
-            stations.second[container] += rates[i] * kinds.second_ms2[k]
-            stations.wakes[container] += rates[i] * kinds.bursts[k]
-            stations.calls[container] += rates[i]
-            container += 1
+        m = kinds.microservice[k]
+        low, high = fleet.begin[m], fleet.begin[m + 1]
+        here = rates[fleet.kind_begin[k] : fleet.kind_begin[k + 1]]
+        add(stations.demand[low:high], here, per_call)
+        add(stations.second[low:high], here, kinds.second_ms2[k])
+        add(stations.wakes[low:high], here, kinds.bursts[k])
+        add(stations.calls[low:high], here, 1.0)
+
+
+@inlined
+def add(values, rates, per_call):
+    """To each container's sum, what its calls of one kind add."""
+    for i in range(len(rates)):
+        values[i] += rates[i] * per_call
 
 
 @kernel
