@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, after_delays, convolve, larger, parallel, rescale, spread_evenly, total
+from imbres_gym.sim.fluid.histogram import (
+    NODES,
+    SCRATCH,
+    after_delays,
+    convolve,
+    larger,
+    parallel,
+    rescale,
+    spread_evenly,
+    total,
+)
 from imbres_gym.sim.fluid.surfaces import LEVELS
 
 Floats = NDArray[np.float64]

@@ -17,8 +17,8 @@ from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.end_to_end import moments
 from imbres_gym.sim.fluid.histogram import total
-from imbres_gym.sim.fluid.levels import at_level
-from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
+from imbres_gym.sim.fluid.levels import P95, at_level
+from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, VARIANCE
 from imbres_gym.sim.fluid.station import add
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION
 from imbres_gym.sim.random import ARRIVALS, DELAYS, ROUTING, normal, uniform
@@ -131,7 +131,8 @@ def measured_levels(composed, c, waves, inflation, count, streams, bridge, upto)
         one, two = size * normal(streams, DELAYS), size * normal(streams, DELAYS)
         three, four = size * normal(streams, DELAYS), size * normal(streams, DELAYS)
         for i in range(n):
-            bridge[i] += (one * waves[j, i] + two * waves[j + 1, i]) + (three * waves[j + 2, i] + four * waves[j + 3, i])
+            early, late = one * waves[j, i] + two * waves[j + 1, i], three * waves[j + 2, i] + four * waves[j + 3, i]
+            bridge[i] += early + late
     upto[0] = level = 0.0
     scale = 1.0 / total(chance)
     for b in range(1, bins):

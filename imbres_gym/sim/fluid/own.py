@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.levels import LOG_LEVELS, tail_at
+from imbres_gym.sim.fluid.levels import LOG_LEVELS, P95, tail_at
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEVELS, MEAN_INTERRUPTED, MEAN_LOST
 
 N_LEVELS = len(LEVELS)
 FIRST = INTERRUPTED.start
-P95 = int(np.argmin(np.abs(LEVELS - 0.05)))
 STEPS = 6
 """Values that are tried for a p95 over hosts, at most; what is left between the last two is taken as straight."""
 
