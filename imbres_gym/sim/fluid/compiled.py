@@ -13,6 +13,7 @@ from imbres_gym.sim.compiled import OPTIONS, stamped
 HERE = Path(__file__).parent
 MODULES = (
     "bundle",
+    "burst",
     "compose",
     "draw",
     "end_to_end",
