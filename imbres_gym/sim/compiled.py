@@ -41,6 +41,9 @@ inlined: Decorator = njit(forceinline=True, **OPTIONS)
 fused: Decorator = njit(forceinline=True, fastmath={"contract"}, **OPTIONS)
 """Likewise, of a recurrence: each product and the sum after it are one instruction where the CPU has it."""
 
+shared: Decorator = njit(fastmath={"contract"}, **OPTIONS)
+"""Likewise, but too large to be copied to each place that calls it."""
+
 
 def entry(function: Callable[..., Any]) -> Any:
     """A function that Python calls; its machine code is cached on disk.

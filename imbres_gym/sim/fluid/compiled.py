@@ -14,6 +14,7 @@ from imbres_gym.sim.compiled import OPTIONS
 HERE = Path(__file__).parent
 MODULES = (
     "bundle",
+    "burst",
     "compose",
     "draw",
     "end_to_end",

@@ -20,15 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
+from imbres_gym.sim.fluid.burst import RAREST, Burst, mixture, new_burst, waits
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, convolve, delay, larger, parallel, rescale, spread_evenly
-from imbres_gym.sim.fluid.surfaces import LEVELS
+from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, after_delays, convolve, larger, parallel, rescale, total
 
 Floats = NDArray[np.float64]
-
-N_LEVELS = len(LEVELS)
-RAREST = N_LEVELS - 1
-"""The last tabulated quantile: how far a histogram must reach."""
 
 FAR = 5.0
 """Of a mean delay: how far the delays of a call reach."""
@@ -45,7 +41,10 @@ class Times(NamedTuple):
     apart: Floats  # (stages,) chance that a stage ends in another period than it begins in
     groups: Floats  # (K,) as in `Kinds`, with the waits of this step
     second_ms2: Floats
-    scratch: Floats  # (6, SCRATCH)
+    burst: Burst  # of the kind that is composed
+    stage: Floats  # (NODES,) of the stage that is composed
+    called: Floats  # (NODES,) of one of its calls
+    scratch: Floats  # (2, SCRATCH)
 
 
 def new_times(n_kinds: int, n_stages: int) -> Times:
@@ -59,7 +58,10 @@ def new_times(n_kinds: int, n_stages: int) -> Times:
         apart=np.zeros(n_stages),
         groups=np.zeros(n_kinds),
         second_ms2=np.zeros(n_kinds),
-        scratch=np.zeros((6, SCRATCH)),
+        burst=new_burst(),
+        stage=np.zeros(NODES),
+        called=np.zeros(NODES),
+        scratch=np.zeros((2, SCRATCH)),
     )
 
 
@@ -79,44 +81,42 @@ def compose(kinds, fleet, stations, response, weather, store_shape, rates, losse
         runs: likewise.
         times: is overwritten.
     """
-    own, stage, called, other = times.scratch[0], times.scratch[1], times.scratch[2], times.scratch[3]
+    burst, stage, called, room = times.burst, times.stage, times.called, times.scratch[0]
     for k in range(len(kinds.microservice) - 1, -1, -1):
-        total = 0.0
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            total += rates[i]
+        rate, i = 0.0, fleet.kind_begin[k]
+        while i < fleet.kind_begin[k + 1]:
+            rate += rates[i] * runs[i]
+            i += runs[i]
         mine = times.wide[k]
         mine[:] = 0.0
         mine[0] = 1.0
         times.mean[k] = times.variance[k] = times.step[k] = times.network[k] = 0.0
         times.groups[k], times.second_ms2[k] = kinds.groups[k], kinds.second_ms2[k]
-        if total <= 0.0:
+        if rate <= 0.0:
             continue
-        busy, preempted = narrow(kinds, k, fleet, stations, response, weather, rates, runs, total, times)
+        busy, preempted = narrow(kinds, k, fleet, stations, response, weather, rates, runs, rate, times)
         step = reach(kinds, k, fleet, stations, rates, losses, runs, times)
         step = math.sqrt(step**2 + kinds.bursts[k] * (busy + preempted) * (FAR * response.delay_ms) ** 2) / (NODES - 2)
         times.step[k] = step
         if step > 0.0:
-            mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, own, times.scratch[5])
-            for j in range(NODES):
-                mine[j] = own[j]
-            delay(mine, busy, preempted, response.delay_ms / step)
+            mixture(kinds, k, fleet, stations, rates, losses, runs, rate, step, burst.lost, times.scratch[1])
+            after_delays(burst.lost, response.delay_ms / step, burst.once, burst.twice, burst.delay, burst.delays)
+            waits(burst, 1.0, busy, preempted, mine)
         for s in range(kinds.stage[k], kinds.stage[k + 1]):
-            again = longest(kinds, k, s, response, store_shape, times, step, stage, called, other)
+            again, wide = longest(kinds, k, s, response, store_shape, times, step)
             times.apart[s] = again
             if step > 0.0:
-                convolve(mine, stage, other)
+                if wide:
+                    convolve(mine, stage, room)
                 # The burst after the stage loses to the quota anew if it is in another period than the one before.
-                for j in range(NODES):
-                    called[j] = again * own[j]
-                called[0] += 1.0 - again
-                convolve(mine, called, other)
                 follows = made(kinds, s)
-                delay(mine, busy * follows, preempted * follows, response.delay_ms / step)
+                waits(burst, again, busy * follows, preempted * follows, called)
+                convolve(mine, called, room)
         clump(kinds, k, times)
 
 
 @inlined
-def narrow(kinds, k, fleet, stations, response, weather, rates, runs, total, times):
+def narrow(kinds, k, fleet, stations, response, weather, rates, runs, rate, times):
     """The narrow part of the bursts of kind k, over all containers; returns the chances of delays of a burst."""
     m, n = kinds.microservice[k], kinds.bursts[k]
     shape = kinds.shapes[kinds.shape[k]]
@@ -125,7 +125,7 @@ def narrow(kinds, k, fleet, stations, response, weather, rates, runs, total, tim
     while following < fleet.kind_begin[k + 1]:
         i, container = following, shift + following
         following += runs[i]
-        share = rates[i] * runs[i] / total
+        share = rates[i] * runs[i] / rate
         busy = weather.contention[fleet.cell[container]]
         demand = kinds.burst_ms[k] * stations.stretch[container]
         time = demand * stations.slowness[container]
@@ -197,67 +197,47 @@ def reach(kinds, k, fleet, stations, rates, losses, runs, times):
 
 
 @inlined
-def mixture(kinds, k, fleet, stations, rates, losses, runs, total, step, out, density):
-    """What a burst of kind k loses, over all containers: between two quantiles a distribution is even."""
-    out[:] = 0.0
-    density[:] = 0.0
-    slope = 0.0
-    shift, following = fleet.begin[kinds.microservice[k]] - fleet.kind_begin[k], fleet.kind_begin[k]
-    while following < fleet.kind_begin[k + 1]:
-        i, container = following, shift + following
-        following += runs[i]
-        if rates[i] <= 0.0:
-            continue
-        share = rates[i] * runs[i] / total
-        one, other = stations.extra_from[container], stations.extra_to[container]
-        begin, grows = min(one, other), abs(one - other)
-        low, tail = begin / step, 1.0
-        for j in range(N_LEVELS + 1):
-            level = LEVELS[j] if j < N_LEVELS else 0.0
-            quantile = losses[i, min(j, RAREST)] + begin + grows * (1.0 - level)
-            high = max(low, quantile / step)
-            spread_evenly(share * (tail - level), low, high, out, density)
-            low, tail = high, level
-    for j in range(NODES):
-        slope += density[j]
-        out[j] += slope
+def longest(kinds, k, s, response, store_shape, times, step):
+    """The longest call of stage s of kind k: its wide part in `times.stage`; the narrow one is added to that of kind k.
 
-
-@inlined
-def longest(kinds, k, s, response, store_shape, times, step, stage, called, other):
-    """The longest call of stage s of kind k: its wide part in `stage`; the narrow one is added to that of kind k.
-
-    Returns the chance that the stage ends in another period than it begins in: its time over the period, at most 1.
+    Returns:
+        The chance that the stage ends in another period than it begins in (its time over the period, at most 1), and
+        whether there is anything in its wide part.
     """
-    mean, variance = 0.0, 0.0
+    stage, called = times.stage, times.called
+    mean, variance, wide = 0.0, 0.0, False
     for child in range(kinds.child[s], kinds.child[s + 1]):
-        here, spread = one_call(kinds, k, child, response, store_shape, times, step, called, other)
+        here, spread, waits_too = one_call(kinds, k, child, response, store_shape, times, step)
         if child == kinds.child[s]:
             for j in range(NODES):
                 stage[j] = called[j]
             mean, variance = here, spread
         else:
-            top = max(mean, here)
-            if step > 0.0:
+            if wide or waits_too:
+                top = max(mean, here)
                 parallel(stage, (top - mean) / step, called, (top - here) / step)
             mean, variance = larger(mean, variance, here, spread)
+        wide = wide or waits_too
     times.mean[k] += mean
     times.variance[k] += variance
-    if step <= 0.0:
-        return min(1.0, mean / kinds.period_ms)
-    again = 0.0
+    if not wide:
+        return min(1.0, mean / kinds.period_ms), False
     for j in range(NODES):
-        again += stage[j] * min(1.0, (mean + j * step) / kinds.period_ms)
-    return again
+        called[j] = stage[j] * min(1.0, (mean + j * step) / kinds.period_ms)
+    return total(called), True
 
 
 @inlined
-def one_call(kinds, k, child, response, store_shape, times, step, called, other):
-    """A call with its repetitions, made or not: its wide part in `called`, mean and variance of its narrow part."""
+def one_call(kinds, k, child, response, store_shape, times, step):
+    """A call with its repetitions, made or not: its wide part in `times.called`.
+
+    Returns:
+        Mean and variance of the narrow part, and whether there is anything in the wide one.
+    """
+    called = times.called
     kind = kinds.child_kind[child]
     repeat, probability = kinds.child_repeat[child], kinds.child_probability[child]
-    called[:] = 0.0
-    called[0] = 1.0
+    wide = False
     if kind < 0:
         mean = kinds.child_store_ms[child] * repeat
         variance = kinds.child_store_ms[child] ** 2 / store_shape * repeat
@@ -266,18 +246,25 @@ def one_call(kinds, k, child, response, store_shape, times, step, called, other)
         hop = kinds.hop_ms * (1.0 + response.network[kinds.microservice[kind]] * wait)
         mean = (times.mean[kind] + hop) * repeat
         variance = (times.variance[kind] + 0.5 * hop * hop) * repeat
-        if times.step[kind] > 0.0:
-            once = times.scratch[4]
-            rescale(times.wide[kind], times.step[kind] / step, once)
-            for _ in range(repeat):
-                convolve(called, once, other)
+        wide = times.step[kind] > 0.0
+    if wide:
+        rescale(times.wide[kind], times.step[kind] / step, called)
+        if repeat > 1:
+            once = times.scratch[1]
+            for j in range(NODES):
+                once[j] = called[j]
+            for _ in range(repeat - 1):
+                convolve(called, once, times.scratch[0])
+    else:
+        called[:] = 0.0
+        called[0] = 1.0
     if probability < 1.0:
         variance = probability * (variance + mean * mean * (1.0 - probability))
         mean *= probability
         for j in range(NODES):
             called[j] *= probability
         called[0] += 1.0 - probability
-    return mean, variance
+    return mean, variance, wide
 
 
 @kernel

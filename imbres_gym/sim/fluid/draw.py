@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
 from imbres_gym.sim.fluid.end_to_end import moments
-from imbres_gym.sim.fluid.levels import at_level
-from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, P95, VARIANCE
+from imbres_gym.sim.fluid.histogram import total
+from imbres_gym.sim.fluid.levels import P95, at_level
+from imbres_gym.sim.fluid.own import CALLS, EXCESS, MEAN, VARIANCE
+from imbres_gym.sim.fluid.station import add
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION
 from imbres_gym.sim.random import ARRIVALS, DELAYS, ROUTING, normal, uniform
 
@@ -69,10 +71,8 @@ def count_arrivals(kinds, fleet, rates, class_rps, seconds, streams, of_class, o
             wanted += class_rps[c] * seconds * kinds.visits[c, k]
             arrived += of_class[c] * kinds.visits[c, k]
         factor = seconds * (arrived / wanted if wanted > 0.0 else 0.0)
-        container = fleet.begin[kinds.microservice[k]]
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            expected[container] += rates[i] * factor
-            container += 1
+        m = kinds.microservice[k]
+        add(expected[fleet.begin[m] : fleet.begin[m + 1]], rates[fleet.kind_begin[k] : fleet.kind_begin[k + 1]], factor)
     for m in range(len(fleet.begin) - 1):
         low, high = fleet.begin[m], fleet.begin[m + 1]
         scatter(expected, low, high, streams, of_container, noise)
@@ -127,16 +127,16 @@ def measured_levels(composed, c, waves, inflation, count, streams, bridge, upto)
     chance, bins, n = composed.chance[c], composed.chance.shape[1], waves.shape[1]
     size = math.sqrt(inflation / count) if count >= FEW else 0.0
     bridge[:] = 0.0
-    for j in range(WAVES):
-        weight = size * normal(streams, DELAYS)
+    for j in range(0, WAVES, 4):
+        one, two = size * normal(streams, DELAYS), size * normal(streams, DELAYS)
+        three, four = size * normal(streams, DELAYS), size * normal(streams, DELAYS)
         for i in range(n):
-            bridge[i] += weight * waves[j, i]
-    upto[0] = 0.0
-    for b in range(bins):
-        upto[b + 1] = upto[b] + chance[b]
-    scale = 1.0 / upto[bins]
+            early, late = one * waves[j, i] + two * waves[j + 1, i], three * waves[j + 2, i] + four * waves[j + 3, i]
+            bridge[i] += early + late
+    upto[0] = level = 0.0
+    scale = 1.0 / total(chance)
     for b in range(1, bins):
-        level = upto[b] * scale
+        level += chance[b - 1] * scale
         place = min(max(level * n - 0.5, 0.0), n - 1.001)
         i = int(place)
         upto[b] = max(upto[b - 1], level + bridge[i] + (place - i) * (bridge[i + 1] - bridge[i]))
@@ -144,8 +144,11 @@ def measured_levels(composed, c, waves, inflation, count, streams, bridge, upto)
 
 
 @inlined
-def list_latencies(origin, width, upto, count, streams, latencies):
-    """Sorted latencies, of `count` requests or of an even sample of them, as many as `latencies` has room for."""
+def list_latencies(origin, width, upto, count, streams, latencies, bin_of):
+    """Sorted latencies, of `count` requests or of an even sample of them, as many as `latencies` has room for.
+
+    `bin_of` (LISTED + 1,) is overwritten.
+    """
     bins, listed = len(upto) - 1, len(latencies)
     if count < FEW:
         for r in range(listed):
@@ -155,17 +158,18 @@ def list_latencies(origin, width, upto, count, streams, latencies):
             latencies[r] = origin + (b + part_of_bin(u, upto[b], upto[b + 1])) * width
         insert(latencies)
         return
-    # Evenly spread levels, bin by bin: many requests share one.
-    r, apart = 0, 1.0 / listed
-    for b in range(bins):
-        end = listed if b == bins - 1 else levels_up_to(upto[b + 1], listed)
-        if end > r:
-            # Within the bin, levels 1 / listed apart are as many milliseconds apart.
-            slope = width / max(upto[b + 1] - upto[b], 1e-12)
-            for i in range(r, end):
-                part = min(max(((i + 0.5) * apart - upto[b]) * slope, 0.0), width)
-                latencies[i] = origin + b * width + part
-            r = end
+    # Evenly spread levels: each bin marks the first that is its own, without a branch on whether it has any.
+    apart = 1.0 / listed
+    for i in range(listed):
+        bin_of[i] = 0
+    for b in range(1, bins):
+        bin_of[min(max(int(upto[b] * listed + 0.5), 0), listed)] = b
+    b = 0
+    for i in range(listed):
+        b = max(b, bin_of[i])
+        # Within a bin, levels 1 / listed apart are as many milliseconds apart.
+        part = ((i + 0.5) * apart - upto[b]) / max(upto[b + 1] - upto[b], 1e-12)
+        latencies[i] = origin + (b + min(max(part, 0.0), 1.0)) * width
 
 
 @inlined
@@ -184,17 +188,6 @@ def share_above(origin, width, upto, limit):
 def part_of_bin(u, low, high):
     """How far a level is into the bin from level `low` to `high` [0-1]."""
     return min(max((u - low) / (high - low), 0.0), 1.0) if high > low else 0.5
-
-
-@inlined
-def levels_up_to(level, count):
-    """How many of the levels (r + 0.5) / count are not above a level."""
-    end = min(max(int(level * count + 0.5), 0), count)
-    while end > 0 and (end - 0.5) / count > level:
-        end -= 1
-    while end < count and (end + 0.5) / count <= level:
-        end += 1
-    return end
 
 
 @inlined
@@ -241,7 +234,7 @@ def draw_requests(waves, streams, work, deadline_ms, sla_ms, tally):
         if count > 0:
             origin, width = composed.origin[c], composed.width[c]
             measured_levels(composed, c, waves, work.inflation[c], count, streams, work.bridge, upto)
-            list_latencies(origin, width, upto, count, streams, values)
+            list_latencies(origin, width, upto, count, streams, values, work.bin_of)
             if len(values) == count:
                 late, slow = count - within(values, deadline_ms[c]), count - within(values, sla_ms)
             else:

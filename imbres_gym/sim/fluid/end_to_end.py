@@ -58,8 +58,8 @@ def end_to_end(kinds, response, times, composed):
         if last == 0:
             continue
         box = max(1, int(step / width + 0.5))
-        smooth(density, box, even)
         support = min(BINS, support + box)
+        smooth(density, box, support, even)
         for j in range(1, NODES):
             start = int(max(0.0, (min(j, last) - 0.5) * step / width + 0.5))
             for b in range(min(support, BINS - start)):
@@ -89,14 +89,14 @@ def bell(mean, variance, origin, width, density):
 
 
 @inlined
-def smooth(density, box, out):
-    """Running mean over the `box` bins before and with each."""
-    total = 0.0
-    for b in range(BINS):
-        total += density[b]
+def smooth(density, box, support, out):
+    """Running mean over the `box` bins before and with each, of the first `support` bins."""
+    inside = 0.0
+    for b in range(support):
+        inside += density[b]
         if b >= box:
-            total -= density[b - box]
-        out[b] = max(0.0, total) / box
+            inside -= density[b - box]
+        out[b] = max(0.0, inside) / box
 
 
 @inlined

@@ -39,9 +39,13 @@ def propagate(kinds, fleet, rows, pool_weight, class_rps, passed, rates, by_prop
             called, calls = kinds.edge_kind[edge], kinds.edge_calls[edge]
             row = rows.pair[kinds.edge_pair[edge]]
             shift = fleet.kind_begin[called] - fleet.begin[kinds.microservice[called]]
+            spread, begin = 0.0, rows.begin[row]
             for i in range(low, high):
                 rate = rates[i] * calls * passed[first + i - low]
-                by_proportions[called] += rate * rows.spread[row]
-                for x in range(rows.begin[row], rows.begin[row + 1]):
-                    rates[shift + rows.target[x]] += rate * rows.weight[x]
+                spread += rate * rows.spread[row]
                 row += 1
+                end = rows.begin[row]
+                for x in range(begin, end):
+                    rates[shift + rows.target[x]] += rate * rows.weight[x]
+                begin = end
+            by_proportions[called] += spread

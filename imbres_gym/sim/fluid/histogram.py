@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 
-from imbres_gym.sim.compiled import fused, inlined
+from imbres_gym.sim.compiled import fused, inlined, shared
 
 NODES = 64
 
 BLOCK = 8
 """Nodes that a convolution takes together; `NODES` is a multiple."""
 
-SCRATCH = 2 * NODES + BLOCK
-"""Room that a convolution needs."""
+SHIFTED = NODES + BLOCK
+SCRATCH = SHIFTED + NODES
+"""Room that a convolution needs: for the sums, zeros, and one of the distributions, which begins at `SHIFTED`."""
 
 NEGLIGIBLE = 1e-12
 """Chance of a node that is left out at the end of a distribution."""
@@ -24,11 +25,12 @@ NEGLIGIBLE = 1e-12
 
 @inlined
 def spread_evenly(chance, low, high, out, density):
-    """Add a chance, evenly spread from `low` to `high` [steps]: at the ends to nodes, in between as a density."""
-    last = NODES - 1.0
-    low, high = min(low, last), min(high, last)
+    """Add a chance, evenly spread from `low` to `high` [steps], to nodes at the ends, in between as a density.
+
+    Neither is beyond the last node.
+    """
     first, end = int(low + 0.5), int(high + 0.5)
-    if end <= first + 1 or high - low < 2.0:
+    if high - low < 2.0 or end <= first + 1:
         # A short piece: its middle, shared by the two nodes around it.
         middle = 0.5 * (low + high)
         node = min(int(middle), NODES - 2)
@@ -52,42 +54,68 @@ def extent(values):
     return last + 1
 
 
-@inlined
-def convolve(values, by, scratch):
+@shared
+def convolve(values, by, room):
     """Distribution of the sum; what would be beyond the last node is put there.
 
-    Eight nodes of `values` at a time, over one loop that the compiler can vectorise: most of a step's time goes here.
+    Eight nodes of `values` at a time: each is a loop whose bounds, and whose places in `room`, the compiler knows, so
+    that it needs no checks before it uses vectors. Shorter loops over what matters of `by` only would take longer.
     """
-    width, rows = extent(by), extent(values)
-    if width == 1:  # nothing is added
+    rows = extent(values)
+    if extent(by) == 1:  # nothing is added
         return
     if rows == 1:
-        first = values[0]
         for j in range(NODES):
-            values[j] = first * by[j]
+            values[j] = by[j]
         return
-    sums, padded = scratch[:NODES], scratch[NODES:]
-    for j in range(BLOCK - 1):
-        padded[j] = 0.0
-    one, other = 0.0, 0.0
+    for j in range(BLOCK):
+        room[NODES + j] = 0.0
     for j in range(NODES):
-        padded[BLOCK - 1 + j] = by[j]
-        sums[j] = 0.0
-        one += values[j]
-        other += by[j]
-    for i in range(0, rows, BLOCK):
-        v0, v1, v2, v3 = values[i], values[i + 1], values[i + 2], values[i + 3]
-        v4, v5, v6, v7 = values[i + 4], values[i + 5], values[i + 6], values[i + 7]
-        part = sums[i:]
-        for j in range(min(NODES - i, width + BLOCK - 1)):
-            early = (v0 * padded[j + 7] + v1 * padded[j + 6]) + (v2 * padded[j + 5] + v3 * padded[j + 4])
-            late = (v4 * padded[j + 3] + v5 * padded[j + 2]) + (v6 * padded[j + 1] + v7 * padded[j])
-            part[j] += early + late
-    beyond = one * other
-    for j in range(NODES - 1):
-        values[j] = sums[j]
-        beyond -= sums[j]
-    values[NODES - 1] = max(0.0, beyond)
+        room[SHIFTED + j] = by[j]
+        room[j] = 0.0
+    add_rows(values, room, 0)
+    if rows > 8:
+        add_rows(values, room, 8)
+    if rows > 16:
+        add_rows(values, room, 16)
+    if rows > 24:
+        add_rows(values, room, 24)
+    if rows > 32:
+        add_rows(values, room, 32)
+    if rows > 40:
+        add_rows(values, room, 40)
+    if rows > 48:
+        add_rows(values, room, 48)
+    if rows > 56:
+        add_rows(values, room, 56)
+    beyond = max(0.0, 1.0 - total(room[:NODES]))
+    for j in range(NODES):
+        values[j] = room[j]
+    values[NODES - 1] += beyond
+
+
+@fused
+def add_rows(values, room, i):
+    """Add to the sums in `room` the part of nodes i to i + 7 of `values`; the other distribution is behind the sums."""
+    v0, v1, v2, v3 = values[i], values[i + 1], values[i + 2], values[i + 3]
+    v4, v5, v6, v7 = values[i + 4], values[i + 5], values[i + 6], values[i + 7]
+    for j in range(NODES - i):
+        x = SHIFTED + j
+        early = v0 * room[x] + (v1 * room[x - 1] + (v2 * room[x - 2] + (v3 * room[x - 3] + room[i + j])))
+        late = v4 * room[x - 4] + (v5 * room[x - 5] + (v6 * room[x - 6] + v7 * room[x - 7]))
+        room[i + j] = early + late
+
+
+@inlined
+def total(values):
+    """Sum of a multiple of four values, in four strands: in one, each addition would wait for the one before."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for j in range(0, len(values), 4):
+        a += values[j]
+        b += values[j + 1]
+        c += values[j + 2]
+        d += values[j + 3]
+    return (a + b) + (c + d)
 
 
 @inlined
@@ -130,19 +158,28 @@ def distribution(values, lead):
 
 
 @fused
-def delay(values, chance, other_chance, mean):
-    """Add two exponential delays of one mean [steps], here geometric, that happen with these chances."""
-    if chance <= 0.0 and other_chance <= 0.0:
-        return
+def after_delays(values, mean, once, twice, delay, delays):
+    """Sums of `values` and of nothing with one and with two exponential delays of a mean [steps], here geometric.
+
+    `once` and `twice` are those of `values`, `delay` and `delays` those of nothing. All go side by side: what takes
+    time is that each node waits for the one before.
+    """
     stays = mean / (1.0 + mean)
-    ends, late, later = 1.0 - stays, 0.0, 0.0
-    for j in range(NODES):
+    ends, late, later, lasts, longer = 1.0 - stays, 0.0, 0.0, 1.0, 0.0
+    for j in range(NODES - 1):
         late = values[j] + stays * late
-        once = values[j] + chance * (ends * late - values[j])
-        later = once + stays * later
-        values[j] = once + other_chance * (ends * later - once)
-    # Of what the first delay takes beyond the last node, all is there; so is what the second does.
-    values[NODES - 1] += chance * stays * late + other_chance * stays * later
+        once[j] = ends * late
+        later = once[j] + stays * later
+        twice[j] = ends * later
+        delay[j] = ends * lasts
+        longer = delay[j] + stays * longer
+        delays[j] = ends * longer
+        lasts *= stays
+    # What a delay takes beyond the last node is all there.
+    once[NODES - 1] = values[NODES - 1] + stays * late
+    twice[NODES - 1] = once[NODES - 1] + stays * later
+    delay[NODES - 1] = lasts
+    delays[NODES - 1] = lasts + stays * longer
 
 
 @inlined

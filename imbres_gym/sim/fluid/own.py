@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import kernel
-from imbres_gym.sim.fluid.levels import tail_at
+from imbres_gym.sim.fluid.levels import LOG_LEVELS, P95, tail_at
 from imbres_gym.sim.fluid.surfaces import DEVIATION, INFLATION, INTERRUPTED, LEVELS, MEAN_INTERRUPTED, MEAN_LOST
 
 N_LEVELS = len(LEVELS)
 FIRST = INTERRUPTED.start
-P95 = int(np.argmin(np.abs(LEVELS - 0.05)))
 STEPS = 6
 """Values that are tried for a p95 over hosts, at most; what is left between the last two is taken as straight."""
 
@@ -34,13 +33,14 @@ class Tails(NamedTuple):
     log_levels: NDArray[np.float64]
     low: NDArray[np.int64]
     part: NDArray[np.float64]
+    jump: NDArray[np.float64]  # room for what is found there
 
 
 def make_tails() -> Tails:
     """For the levels of the surfaces."""
     from scipy.special import ndtri
 
-    return Tails(ndtri(1.0 - LEVELS), np.log(LEVELS), np.zeros(N_LEVELS, np.int64), np.zeros(N_LEVELS))
+    return Tails(ndtri(1.0 - LEVELS), LOG_LEVELS, np.zeros(N_LEVELS, np.int64), np.zeros(N_LEVELS), np.zeros(N_LEVELS))
 
 
 @inlined
@@ -99,14 +99,17 @@ def own_latency(kinds, fleet, stations, response, weather, tails, store_shape, r
             cell[EXCESS] += rate * (variance + spread * row[INFLATION])
             usually, deviation = base - delays * response.delay_ms, math.sqrt(narrow)
             log_delays = math.log(delays) if delays > 0.0 else -math.inf
+            jump, of_cell = tails.jump, quantiles[place]
             for j in range(N_LEVELS):
                 low = FIRST + tails.low[j]
-                jump = row[low] + tails.part[j] * (row[low + 1] - row[low])
+                jump[j] = row[low] + tails.part[j] * (row[low + 1] - row[low])
+            for j in range(len(jump)):  # the compiler vectorises no loop that it knows to be so short
                 usual = tails.normal[j] * deviation
                 # Both kinds of jumps are rare: a quantile sees the larger one.
                 delay = max(0.0, response.delay_ms * (log_delays - tails.log_levels[j]))
-                far = math.sqrt(jump * jump + delay * delay + usual * usual) if usual > 0.0 else jump + delay + usual
-                quantiles[place, j] += rate * max(0.0, usually + far)
+                far = math.sqrt(jump[j] * jump[j] + delay * delay + usual * usual)
+                far = far if usual > 0.0 else jump[j] + delay + usual
+                of_cell[j] += rate * max(0.0, usually + far)
     for place in range(len(moments)):
         calls = moments[place, CALLS]
         if calls > 0.0:

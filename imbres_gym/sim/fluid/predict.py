@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.application import Application
 from imbres_gym.scenario import Hosts, Scenario
-from imbres_gym.sim.fluid import compose, own, station, weather
+from imbres_gym.sim.fluid import compose, levels, own, station, weather
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.fleet import Fleet
 from imbres_gym.sim.fluid.kinds import compile_kinds
@@ -95,4 +95,4 @@ def own_latency(
     )
     # Work that piles up in a minute of overload delays what comes in the middle of it.
     late = 0.5 * stations.extra_to
-    return moments[:, own.MEAN] + late, quantiles[:, own.P95] + late
+    return moments[:, own.MEAN] + late, quantiles[:, levels.P95] + late

@@ -59,6 +59,7 @@ class Stations(NamedTuple):
     extra_to: Floats
     refused: Floats  # share of the calls that is rejected
     passed: Floats  # calls made, as a share of those that arrivals mean
+    same: Floats  # 1 where it has the same to do as the container before, on the same host: all above is the same
 
 
 def new_stations(count: int) -> Stations:
@@ -74,13 +75,20 @@ def gather(kinds, fleet, rates, stations):
         values[:] = 0.0
     for k in range(len(kinds.microservice)):
         per_call = kinds.bursts[k] * kinds.burst_ms[k] + kinds.background_ms[k]
-        container = fleet.begin[kinds.microservice[k]]
-        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
-            stations.demand[container] += rates[i] * per_call
-            stations.second[container] += rates[i] * kinds.second_ms2[k]
-            stations.wakes[container] += rates[i] * kinds.bursts[k]
-            stations.calls[container] += rates[i]
-            container += 1
+        m = kinds.microservice[k]
+        low, high = fleet.begin[m], fleet.begin[m + 1]
+        here = rates[fleet.kind_begin[k] : fleet.kind_begin[k + 1]]
+        add(stations.demand[low:high], here, per_call)
+        add(stations.second[low:high], here, kinds.second_ms2[k])
+        add(stations.wakes[low:high], here, kinds.bursts[k])
+        add(stations.calls[low:high], here, 1.0)
+
+
+@inlined
+def add(values, rates, per_call):
+    """To each container's sum, what its calls of one kind add."""
+    for i in range(len(rates)):
+        values[i] += rates[i] * per_call
 
 
 @kernel
@@ -97,7 +105,8 @@ def settle(limits, tables, fleet, factor, weather, seconds, before, stations):
     """Load, slowness and left-over work of each container after `seconds` at these rates, from `before` [core-s]."""
     most = tables.loads[-1]
     for i in range(len(fleet.id)):
-        if i > 0 and same_work(fleet, factor, before, stations, i - 1, i):
+        stations.same[i] = i > 0 and same_work(fleet, factor, before, stations, i - 1, i)
+        if stations.same[i]:
             copy_station(stations, i - 1, i)
             continue
         m, speed = fleet.microservice[i], weather.speed[fleet.host[i]]
@@ -203,11 +212,12 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses, runs):
         shift = fleet.begin[m] - fleet.kind_begin[k]
         i, high = fleet.kind_begin[k], fleet.kind_begin[k + 1]
         while i < high:
-            runs[i] = 1
-            while i + runs[i] < high and alike(fleet, stations, rates, shift, i, i + runs[i]):
-                runs[i] += 1
+            end = i + 1
+            while end < high and rates[end] == rates[i] and stations.same[shift + end] > 0.0:
+                end += 1
+            runs[i] = end - i
             container, here = shift + i, i
-            i += runs[here]
+            i = end
             if rates[here] <= 0.0:
                 continue
             lumps = stations.lumps[container]
@@ -218,20 +228,6 @@ def look_up(kinds, limits, tables, fleet, stations, rates, losses, runs):
             y = min(max((np.log2(lumps) - tables.log2_calls[0]) / step, 0.0), len(tables.log2_calls) - 1.001)
             c = int(y)
             interpolate(table, a, fa, x, fx, c, y - c, limits.period_ms, stations.longest[container], losses[here])
-
-
-@inlined
-def alike(fleet, stations, rates, shift, one, other):
-    """Whether two containers, by their places in the flat arrays of a kind, have the same calls, load and host."""
-    a, b = shift + one, shift + other
-    return (
-        rates[one] == rates[other]
-        and stations.load[a] == stations.load[b]
-        and stations.stretch[a] == stations.stretch[b]
-        and stations.extra_from[a] == stations.extra_from[b]
-        and stations.extra_to[a] == stations.extra_to[b]
-        and fleet.host[a] == fleet.host[b]
-    )
 
 
 @inlined

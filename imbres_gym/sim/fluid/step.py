@@ -77,6 +77,7 @@ class Work(NamedTuple):
     failed: Floats  # (C,) of them
     latencies: Floats  # (C, LISTED) of requests that end without failure, sorted
     listed: Ints  # (C,) how many there are
+    bin_of: Ints  # (LISTED + 1,)
     bridge: Floats  # (BRIDGE_POINTS,)
     upto: Floats  # (BINS + 1,)
 
@@ -142,6 +143,7 @@ def new_work(kinds: Kinds, fleet: Fleet, n_hosts: int) -> Work:
         failed=np.zeros(n_classes),
         latencies=np.zeros((n_classes, draw.LISTED)),
         listed=np.zeros(n_classes, np.int64),
+        bin_of=np.zeros(draw.LISTED + 1, np.int64),
         bridge=np.zeros(draw.BRIDGE_POINTS),
         upto=np.zeros(end_to_end.BINS + 1),
     )
