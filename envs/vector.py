@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space, create_shared_memory, iterate, read_from_shared_memory
+from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_shared_memory
 from numpy.typing import NDArray
 
 from envs.base import INFO, MicroserviceEnv
@@ -97,7 +97,7 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if len(seeds) != self.num_envs:
             raise ConfigError(f"seed: {len(seeds)} of them for {self.num_envs} environments")
         self._started = True
-        _, _, infos = self._all("reset", list(zip(seeds, [options] * self.num_envs, strict=True)))
+        _, _, infos = self._all("reset", lambda i: ([seeds[k] for k in i], options))
         return self._seen(), infos
 
     def step(self, actions: Any) -> tuple[Any, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -108,7 +108,7 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before anything else")
-        rewards, truncated, infos = self._all("step", [(action,) for action in iterate(self.action_space, actions)])
+        rewards, truncated, infos = self._all("step", lambda i: (_part(actions, i),))
         return self._seen(), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -118,13 +118,15 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         for worker in self._workers:
             worker.close()
 
-    def _all(self, what: str, arguments: list[Any]) -> tuple[Floats, NDArray[np.bool_], dict[str, Any]]:
-        """Have every environment do something; rewards, ends and infos."""
+    def _all(
+        self, what: str, arguments: Callable[[range], tuple[Any, ...]]
+    ) -> tuple[Floats, NDArray[np.bool_], dict[str, Any]]:
+        """Have every environment do something, with arguments for some of them; rewards, ends and infos."""
         if self._chunk is not None:
-            results = [getattr(self._chunk, what)(arguments)]
+            results = [getattr(self._chunk, what)(*arguments(range(self.num_envs)))]
         else:
             for worker in self._workers:
-                worker.send(what, [arguments[i] for i in worker.indices])
+                worker.send(what, arguments(worker.indices))
             answers = [worker.receive() for worker in self._workers]  # of all, before one of them is an error
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -135,6 +137,13 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _seen(self) -> Any:
         return {key: array.copy() if self._copy else array for key, array in self._observations.items()}
+
+
+def _part(actions: Any, of: range) -> Any:
+    """The actions of some of the environments."""
+    if isinstance(actions, Mapping):
+        return {key: _part(value, of) for key, value in actions.items()}
+    return actions[of.start : of.stop]
 
 
 def _as_infos(values: Floats) -> dict[str, Any]:

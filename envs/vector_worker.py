@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 import numpy as np
-from gymnasium.vector.utils import read_from_shared_memory
+from gymnasium.vector.utils import batch_space, iterate, read_from_shared_memory
 from numpy.typing import NDArray
 
 from envs.base import MicroserviceEnv
@@ -42,21 +42,20 @@ class Chunk:
         self._environments = made + [single(**arguments) for _ in range(len(rows) - len(made))]
         for row, environment in zip(rows, self._environments, strict=True):
             environment.observe_into({key: array[row] for key, array in observations.items()})
+        self._actions = batch_space(self._environments[0].action_space, len(rows))
         self._ended = [False] * len(rows)
 
-    def reset(self, arguments: Sequence[tuple[int | None, dict[str, Any] | None]]) -> Result:
-        """Start every episode, with a seed and options for each."""
-        outcomes = []
-        for i, (seed, options) in enumerate(arguments):
-            self._environments[i].reset(seed=seed, options=options)
-            outcomes.append((0.0, False))
-        self._ended = [False] * len(outcomes)
-        return self._result(outcomes)
+    def reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None) -> Result:
+        """Start every episode, with a seed for each."""
+        for environment, seed in zip(self._environments, seeds, strict=True):
+            environment.reset(seed=seed, options=options)
+        self._ended = [False] * len(seeds)
+        return self._result([(0.0, False)] * len(seeds))
 
-    def step(self, arguments: Sequence[tuple[Any]]) -> Result:
-        """An action for each; one whose episode has ended starts the next one instead."""
+    def step(self, actions: Any) -> Result:
+        """An action for each, an element of their batched space; one whose episode has ended starts the next one."""
         outcomes = []
-        for i, (action,) in enumerate(arguments):
+        for i, action in enumerate(iterate(self._actions, actions)):
             environment = self._environments[i]
             if self._ended[i]:
                 environment.reset()
@@ -94,7 +93,7 @@ class Worker:
         self._process.start()
         theirs.close()
 
-    def send(self, what: str, arguments: list[Any]) -> None:
+    def send(self, what: str, arguments: tuple[Any, ...]) -> None:
         """Ask for `Chunk.reset` or `Chunk.step`."""
         with suppress(OSError):  # a process that is gone is reported by `receive`
             self._pipe.send((what, arguments))
@@ -131,7 +130,7 @@ def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range) -> None:
                     observations = read_from_shared_memory(space, memory, num_envs)
                     environments = Chunk(single, arguments, observations, indices)  # type: ignore[arg-type]
                 what, given = question
-                pipe.send(getattr(environments, what)(given))
+                pipe.send(getattr(environments, what)(*given))
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 pipe.send(error if _can_be_sent(error) else RuntimeError(traceback.format_exc()))
