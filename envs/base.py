@@ -26,13 +26,21 @@ from imbres_gym.telemetry import ClusterInfo, Telemetry
 ILLEGAL_KINDS = ("proportions", "connections", "replicas", "balancer", "placement")
 """Kinds of illegal actions that `info["illegal_actions"]` counts, beside their "total" in the episode."""
 
-INFO = (
-    *(("metrics", name) for name in (*METRICS, "reward")),
-    *(("reward_parts", name) for name in PARTS),
-    *(("illegal_actions", name) for name in (*ILLEGAL_KINDS, "total")),
-    ("time_s", ""),
-)
-"""Groups and names in the info of a step."""
+NAMES = {
+    "metrics": (*METRICS, "reward"),
+    "reward_parts": PARTS,
+    "illegal_actions": (*ILLEGAL_KINDS, "total"),
+}
+"""Groups and names in the info of a step; besides there is "time_s"."""
+
+INFO = (*((group, name) for group, names in NAMES.items() for name in names), ("time_s", ""))
+"""Group and name of each number of a step."""
+
+GROUPS = [
+    (group, names, slice(INFO.index((group, names[0])), INFO.index((group, names[-1])) + 1))
+    for group, names in NAMES.items()
+]
+"""Group, names, and where they are among the numbers."""
 
 
 class MicroserviceEnv(gym.Env[Observation, Any]):
@@ -266,12 +274,9 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._illegal_total += sum(illegal.values())
 
     def _info(self) -> dict[str, Any]:
-        info: dict[str, Any] = {}
-        for (group, name), value in zip(INFO, self.numbers, strict=True):
-            if name:
-                info.setdefault(group, {})[name] = value
-            else:
-                info[group] = value
+        *values, time_s = self.numbers
+        info: dict[str, Any] = {group: dict(zip(names, values[of], strict=True)) for group, names, of in GROUPS}
+        info["time_s"] = time_s
         return info
 
     def _use(self, scenario: Scenario, cluster: Cluster, tiers: FilledTiers) -> None:
