@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from envs.base import INFO, MicroserviceEnv
 from envs.cluster import ClusterEnv
 from envs.connections import ConnectionsEnv
+from envs.copies import Copies
 from envs.load_shifting import LoadShiftingEnv
 from envs.scaling import ScalingEnv
 from envs.vector_worker import Chunk, Worker
@@ -37,8 +38,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     Args:
         num_envs: how many.
         workers: processes; None is one for each core, 1 none but the caller's.
-        copy: whether observations are the caller's own. False hands out the shared memory itself, read-only, which the
-            next step overwrites: for callers that are done with an observation by then.
+        copy: whether observations are the caller's own; their memory is reused once nobody holds any of it. False hands
+            out the shared memory itself, read-only, which the next step overwrites: for callers that are done with an
+            observation by then.
         scenario: and all other arguments, of the single environment; `render_mode` must be None.
 
     Raises:
@@ -80,6 +82,7 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 self._workers.append(Worker(context, chunk, range(low, high)))
         for array in self._observations.values():
             array.flags.writeable = False
+        self._copies = {key: Copies(array) for key, array in self._observations.items()}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -136,7 +139,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return rewards, truncated, _as_infos(values)
 
     def _seen(self) -> Any:
-        return {key: array.copy() if self._copy else array for key, array in self._observations.items()}
+        if not self._copy:
+            return dict(self._observations)
+        return {key: copies.make() for key, copies in self._copies.items()}
 
 
 def _part(actions: Any, of: range) -> Any:
