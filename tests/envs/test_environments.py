@@ -19,7 +19,7 @@ import envs
 from envs.base import MicroserviceEnv
 from envs.load_shifting import LoadShiftingEnv
 from imbres_gym.config import ConfigError
-from imbres_gym.observation import Observation
+from imbres_gym.observation import Observation, Observer
 from imbres_gym.plan import Balancer, Plan
 from imbres_gym.sim.workload import ConstantWorkload
 
@@ -219,6 +219,27 @@ def test_the_callers_changes_to_an_observation_do_not_reach_the_environment() ->
     for array in observation.values():
         array[...] = 0
     assert data_equivalence(env.observation, expected, exact=True)
+
+
+def test_the_observation_is_that_of_the_telemetry(any_engine: str) -> None:
+    env = make("imbres_gym/Cluster-v0")
+    env.action_space.seed(3)
+    observation, _ = env.reset(seed=11)
+    observer = Observer(env.cluster_info)
+    for _ in range(14):  # more than the minute that the window covers
+        assert data_equivalence(observer.observe(env.telemetry), observation, exact=True)
+        observation, *_ = env.step(env.action_space.sample())
+
+
+def test_what_was_handed_out_stays_and_what_is_in_place_goes_on(any_engine: str) -> None:
+    env = make("imbres_gym/Cluster-v0")
+    env.reset(seed=11)
+    own, in_place, telemetry = env.observation, env.observation_in_place, env.telemetry
+    before, time_s = own["load_rps"].copy(), telemetry.time_s
+    env.step(env.action_space.sample())
+    assert np.array_equal(own["load_rps"], before) and telemetry.time_s == time_s < env.telemetry.time_s
+    assert np.array_equal(in_place["load_rps"], env.observation["load_rps"])
+    assert not np.array_equal(in_place["load_rps"], before)
 
 
 @pytest.mark.parametrize(
