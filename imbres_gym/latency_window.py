@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym import percentiles
 from imbres_gym.jit import compiled_with
 from imbres_gym.measured import TIME_S, Measured
 from imbres_gym.percentiles import percentile
@@ -16,7 +15,7 @@ from imbres_gym.percentiles import percentile
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SOURCES = (Path(__file__), Path(percentiles.__file__))
+SOURCES = tuple(Path(__file__).with_name(f"{name}.py") for name in ("latency_window", "measured", "percentiles"))
 """Files whose code ends up in what calls `remember` or `percentiles_since`."""
 
 
@@ -62,9 +61,10 @@ def clear(window: Window) -> None:
 
 
 def grown(window: Window, need: int) -> Window:
-    """The same with one slot more, and room for so many latencies of a class."""
+    """The same with room for so many latencies of a class and some more, or, if there is, with one slot more."""
     slots, classes, room = window.values.shape
-    larger = new_window(classes, float(window.length_s[0]), slots + 1, max(room, need))
+    larger_room = need + need // 4 if need > room else room
+    larger = new_window(classes, float(window.length_s[0]), slots + (need <= room), larger_room)
     larger.values[:slots, :, :room] = window.values
     for name in ("end_s", "listed", "requests", "failed"):
         getattr(larger, name)[:slots] = getattr(window, name)

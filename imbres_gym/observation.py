@@ -177,8 +177,7 @@ class Observer:
         if measured is not self._measured:
             self._measured, self._panel = measured, None
         while not _see(self.panel):
-            need = int(measured.listed.max())
-            self._window, self._panel = grown(self._window, need + need // 4), None
+            self._window, self._panel = grown(self._window, int(measured.listed.max())), None
 
     def __getstate__(self) -> dict[str, Any]:
         """A pickle has the arrays, not the panel of them."""
