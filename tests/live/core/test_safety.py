@@ -353,10 +353,11 @@ def test_bounds_of_one_microservice_are_kept(bed: Bed, make_live: Make) -> None:
 def test_two_controllers_never_act_at_once(bed: Bed, make_live: Make) -> None:
     first = make_live({"election": {"duration_s": 0.6, "deadline_s": 0.4, "retry_s": 0.02}})
     first.reset(0)
-    bed.kubernetes.get("leases", "imbres-gym.shop", NAMESPACE)["spec"]["holderIdentity"] = "somebody-else"
     deadline = time.monotonic() + 10.0
     with pytest.raises(LeadershipLost, match="somebody-else"):
         while time.monotonic() < deadline:
+            # Again and again: the first one may be about to write what it read before.
+            bed.kubernetes.get("leases", "imbres-gym.shop", NAMESPACE)["spec"]["holderIdentity"] = "somebody-else"
             bed.kubernetes.writes.clear()
             first.apply(Plan())
             time.sleep(0.02)
