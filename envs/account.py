@@ -29,8 +29,8 @@ SOURCES = (
 
 QUANTILES = np.array([0.5, 0.95, 0.99])
 
-COLUMNS = (*METRICS, *PARTS, "reward")
-"""What is known of a step: metrics (`envs.metrics`), unweighted parts of the reward (`envs.reward`), and the reward."""
+COLUMNS = (*METRICS, "reward", *PARTS)
+"""What is known of a step: metrics (`envs.metrics`), the reward, and its unweighted parts (`envs.reward`)."""
 
 
 class _Sums(NamedTuple):
@@ -171,6 +171,6 @@ def _close(panel, begin_s, intervals, of_intervals, requests, connections, cores
     for i in range(len(metrics)):
         out[i] = metrics[i]
     for i in range(len(parts)):
-        out[len(metrics) + i] = parts[i]
+        out[len(metrics) + 1 + i] = parts[i]
         reward += weights[i] * parts[i]
-    out[len(metrics) + len(parts)] = reward
+    out[len(metrics)] = reward

@@ -133,14 +133,13 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
     @property
     def reward(self) -> float:
         """Of the last step."""
-        return self._outcome[-1]
+        return self._outcome[len(METRICS)]
 
     @property
     def numbers(self) -> list[float]:
         """The values of `INFO` of the last step."""
-        values, n = self._outcome, len(METRICS)
         illegal = [self._illegal.get(kind, 0) for kind in ILLEGAL_KINDS]
-        return [*values[:n], values[-1], *values[n:-1], *illegal, self._illegal_total, self._meter.time_s]
+        return [*self._outcome, *illegal, self._illegal_total, self._meter.time_s]
 
     @property
     def reward_bounds(self) -> dict[str, tuple[float, float]]:

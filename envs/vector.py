@@ -33,7 +33,7 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     starts anew in the next step (`AutoresetMode.NEXT_STEP`): that step ignores the action, and its reward is 0.
 
     `infos` has the arrays `infos["metrics"][name]`, `infos["reward_parts"][name]`, `infos["illegal_actions"][name]` and
-    `infos["time_s"]`, (num_envs,) float64 each; no telemetry, which would cost more than the step.
+    `infos["time_s"]`, (num_envs,) float64 each.
 
     Args:
         num_envs: how many.

@@ -23,16 +23,6 @@ TIME_S, INTERVAL_S = range(2)
 CONTAINERS, CHURN = range(2)
 """Places in `Measured.counts`."""
 
-OF_CONTAINERS = (
-    "container_id",
-    "container_microservice",
-    "container_host",
-    "container_ready",
-    "container_rps",
-    "container_cpu",
-    "container_age_s",
-)
-
 
 class Measured(NamedTuple):
     """The fields of `Telemetry` of the same names, with their shapes; the next interval overwrites them.
@@ -77,8 +67,9 @@ class Measured(NamedTuple):
     listed: Ints
 
 
-ALIKE = tuple(name for name in Measured._fields[9:-2])
-"""Fields that are the same array here and in `Telemetry`."""
+OF_CONTAINERS = Measured._fields[2:9]
+ALIKE = Measured._fields[9:-2]
+"""Fields that are the same array here and in `Telemetry`, but for the room that those of containers have here."""
 
 
 def new_measured(info: ClusterInfo, room: int = 0) -> Measured:
@@ -119,11 +110,11 @@ def new_measured(info: ClusterInfo, room: int = 0) -> Measured:
     )
 
 
-def with_room(measured: Measured, room: int) -> Measured:
-    """The same arrays, with room for more latencies; those that there are stay."""
-    latencies = np.zeros((len(measured.listed), room))
-    latencies[:, : measured.latencies_ms.shape[1]] = measured.latencies_ms
-    return measured._replace(latencies_ms=latencies)
+def widened(latencies: Floats, room: int) -> Floats:
+    """The latencies of C classes with room for more of each; those that there are stay."""
+    wider = np.zeros((len(latencies), room))
+    wider[:, : latencies.shape[1]] = latencies
+    return wider
 
 
 def write(telemetry: Telemetry, measured: Measured) -> Measured:
@@ -133,7 +124,7 @@ def write(telemetry: Telemetry, measured: Measured) -> Measured:
     """
     sizes = [latencies.size for latencies in telemetry.latencies_ms]
     if max(sizes) > measured.latencies_ms.shape[1]:
-        measured = with_room(measured, max(sizes) + max(sizes) // 4)
+        measured = measured._replace(latencies_ms=widened(measured.latencies_ms, max(sizes) + max(sizes) // 4))
     count = min(len(telemetry.container_id), len(measured.container_id))
     measured.clock[:] = telemetry.time_s, telemetry.interval_s
     measured.counts[:] = count, telemetry.connection_churn

@@ -112,29 +112,6 @@ def _of_parts(values: Floats, edges: Ints, weight: Floats, failed: int, percenti
 
 
 @compiled
-def of_columns(values: Floats, count: Ints, requests: Floats, failed: Floats, quantile: float) -> Floats:
-    """(C,) percentiles over rows of sorted latencies; a row that is a sample counts by its requests.
-
-    Args:
-        values: (rows, C, room) [ms].
-        count: (rows, C) latencies there are.
-        requests: (rows, C) that they stand for, and those that failed.
-        failed: (rows, C) of them, which count as `FAILED_MS`.
-        quantile: [0-1].
-    """
-    rows, classes, room = values.shape
-    flat, result = values.reshape(rows * classes * room), np.zeros(classes)
-    begin, end, weight = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.ones(rows)
-    for c in range(classes):
-        for row in range(rows):
-            begin[row] = (row * classes + c) * room
-            end[row] = begin[row] + count[row, c]
-            weight[row] = max(1.0, (requests[row, c] - failed[row, c]) / count[row, c]) if count[row, c] > 0 else 1.0
-        result[c] = percentile(flat, begin, end, weight, failed[:, c].sum(), quantile)
-    return result
-
-
-@compiled
 def sort_if_needed(values: Floats) -> None:
     """Sort in place; values that are sorted are left alone."""
     for i in range(1, len(values)):

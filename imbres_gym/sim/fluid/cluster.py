@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from imbres_gym.cluster import MeasuresInPlace
 from imbres_gym.config import ConfigError
-from imbres_gym.measured import Measured, new_measured, read, with_room
+from imbres_gym.measured import Measured, new_measured, read, widened
 from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
-from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, pool_weights_in, survey
+from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, survey
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
@@ -141,8 +141,7 @@ class FluidCluster(MeasuresInPlace):
         if reconnect:
             self._route()
         elif plan.proportions is not None:
-            self._engine.prepare(episode, self._measured)
-            weight = pool_weights_in(episode.bundle, episode.proportions, episode.ready)
+            weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
             episode.topology = episode.topology._replace(pool_weight=weight)
 
     def advance(self, seconds: float) -> Telemetry:
@@ -171,7 +170,8 @@ class FluidCluster(MeasuresInPlace):
         episode.now_s = end_s
         room = episode.tally.latencies.shape[1]
         if room > self._measured.latencies_ms.shape[1]:
-            self._measured, episode.bundle = with_room(self._measured, room), None
+            wider = widened(self._measured.latencies_ms, room)
+            self._measured, episode.bundle = self._measured._replace(latencies_ms=wider), None
             self._engine.prepare(episode, self._measured)
         rerouted = self._shared is not episode.topology
         measure(episode, self._info.cores, self._up, self._down, self._measured, rerouted)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.measured import Measured
+from imbres_gym.measured import Measured, widened
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.fluid import draw, own, station
 from imbres_gym.sim.fluid.bundle import bundle
 from imbres_gym.sim.fluid.episode import FluidEpisode
 from imbres_gym.sim.fluid.kinds import Kinds
-from imbres_gym.sim.fluid.step import Model, new_work, step, with_room
+from imbres_gym.sim.fluid.step import Model, new_work, step
 from imbres_gym.sim.fluid.surfaces import Surfaces, load_surfaces
 from imbres_gym.sim.fluid.weather import make_response
 from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S
@@ -58,8 +58,10 @@ class Engine:
             measured: what the episode will be measured into.
             seconds: how long.
         """
-        if (episode.steps + 1) * draw.LISTED > episode.tally.latencies.shape[1]:
-            episode.tally, episode.bundle = with_room(episode.tally, 2 * episode.steps), None
+        listed = episode.tally.latencies
+        if (episode.steps + 1) * draw.LISTED > listed.shape[1]:
+            wider = widened(listed, 2 * episode.steps * draw.LISTED)
+            episode.tally, episode.bundle = episode.tally._replace(latencies=wider), None
         self.prepare(episode, measured)
         background = episode.interference[self._moment(episode)]
         rps = self._mean_rate(episode.now_s, seconds)

@@ -68,12 +68,6 @@ def survey(slots):
 
 
 @allocating
-def pool_weights_in(bundle, proportions, ready):
-    """As `pool_weights`, of the fleet of a bundle."""
-    return pool_weights(bundle.fleet, proportions, ready)
-
-
-@allocating
 def pool_weights(fleet, proportions, ready):
     """(n,) share of a microservice's load that a container gets by the load proportions (M, H)."""
     n_hosts, weight = ready.shape[1], np.zeros(len(fleet.id))

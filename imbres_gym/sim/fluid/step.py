@@ -166,13 +166,6 @@ def new_tally(n_microservices: int, n_hosts: int, n_classes: int) -> Tally:
     )
 
 
-def with_room(tally: Tally, steps: int) -> Tally:
-    """The same arrays, with room for the latencies of so many steps; those that there are stay."""
-    latencies = np.zeros((len(tally.listed), steps * draw.LISTED))
-    latencies[:, : tally.latencies.shape[1]] = tally.latencies
-    return tally._replace(latencies=latencies)
-
-
 @allocating
 def step(episode, pool_weight, background, rps, seconds):
     """Let `seconds` pass in which nothing changes but the load of the hosts, and count what happens.
