@@ -1,19 +1,21 @@
 """What becomes of a step: metrics and reward parts from the numbers of its control intervals, compiled."""
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.experimental import structref
 from numpy.typing import NDArray
 
 from envs.metrics import METRICS
 from envs.reward import ALLOWED_SLOW_SHARE, PARTS, RewardWeights, initial_cores
 from imbres_gym import imbalance, latency_window
 from imbres_gym.imbalance import cv_of_latency, variance_of_load
-from imbres_gym.jit import compiled_with
+from imbres_gym.jit import compiled, compiled_with
 from imbres_gym.latency_window import percentiles_since
 from imbres_gym.measured import CHURN, CONTAINERS, INTERVAL_S, TIME_S
 from imbres_gym.panel import Panel
@@ -45,6 +47,9 @@ class _Sums(NamedTuple):
         connections: (1,) open at the end of the last interval, of this step or of the one before.
         cores: (M,) quota of a container.
         initial_cores: (1,) quota of all containers at the start of the episode.
+        sla_ms: (1,) target of the p95.
+        weights: of the reward parts.
+        out: values of `COLUMNS`.
     """
 
     begin_s: Floats
@@ -54,6 +59,28 @@ class _Sums(NamedTuple):
     connections: Floats
     cores: Floats
     initial_cores: Floats
+    sla_ms: Floats
+    weights: Floats
+    out: Floats
+
+
+@structref.register
+class _LedgerType(types.StructRef):
+    def preprocess_fields(self, fields):
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+
+
+class Ledger(structref.StructRefProxy):
+    """A handle on `_Sums` for compiled code, see `imbres_gym.panel`."""
+
+
+structref.define_constructor(Ledger, _LedgerType, ["sums"])
+structref.define_boxing(_LedgerType, Ledger)
+
+
+@compiled
+def _ledger(sums):
+    return Ledger(sums)
 
 
 class Account:
@@ -73,9 +100,11 @@ class Account:
             connections=np.zeros(1),
             cores=info.cores,
             initial_cores=np.array([initial_cores(info)]),
+            sla_ms=np.array([info.sla_ms]),
+            weights=np.array([getattr(weights, name) for name in PARTS]),
+            out=np.zeros(len(COLUMNS)),
         )
-        self._weights = np.array([getattr(weights, name) for name in PARTS])
-        self._out = np.zeros(len(COLUMNS))
+        self._ledger: Ledger | None = None
 
     def start(self, connections: int | None = None) -> None:
         """A step begins; with this many open connections, None being those at the end of the last one."""
@@ -85,17 +114,31 @@ class Account:
 
     def add(self, panel: Panel) -> None:
         """An interval has passed."""
-        _add(panel, *self._sums)
+        _add(panel, self.ledger)
 
     def close(self, panel: Panel) -> list[float]:
         """The step has ended: the values of `COLUMNS`."""
-        _close(panel, *self._sums, self._weights, self._out)
-        return self._out.tolist()
+        _close(panel, self.ledger)
+        values: list[float] = self._sums.out.tolist()
+        return values
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sums, for compiled code."""
+        if self._ledger is None:
+            self._ledger = _ledger(self._sums)
+        return self._ledger
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle has the sums, not the handle on them."""
+        return {**self.__dict__, "_ledger": None}
 
 
 @compiled_with(*SOURCES)
-def _add(panel, begin_s, intervals, of_intervals, requests, connections, cores, initial_cores):
-    measured = panel.measured
+def _add(panel, ledger):
+    measured, sums = panel.measured, ledger.sums
+    begin_s, intervals, of_intervals = sums.begin_s, sums.intervals, sums.of_intervals
+    requests, connections, cores = sums.requests, sums.connections, sums.cores
     if intervals[0] == 0.0:
         begin_s[0] = measured.clock[TIME_S] - measured.clock[INTERVAL_S]
         of_intervals[:] = 0.0
@@ -133,19 +176,19 @@ def _add(panel, begin_s, intervals, of_intervals, requests, connections, cores, 
 
 
 @compiled_with(*SOURCES)
-def _close(panel, begin_s, intervals, of_intervals, requests, connections, cores, initial_cores, weights, out):
+def _close(panel, ledger):
     """Overwrite `out`, in the order of `COLUMNS`."""
-    seen, tails = panel.seen, np.zeros(3)
-    percentiles_since(panel.window, begin_s[0], -1, QUANTILES, tails)
-    mean = of_intervals / intervals[0]
+    sums, window, tails = ledger.sums, panel.window, np.zeros(3)
+    requests, of_intervals, out, sla_ms = sums.requests, sums.of_intervals, sums.out, sums.sla_ms[0]
+    percentiles_since(window, sums.begin_s[0], -1, QUANTILES, tails)
+    mean = of_intervals / sums.intervals[0]
     ended, failed, slow, share, window_p95_ms = 0.0, 0.0, 0.0, 0.0, 0.0
     for c in range(requests.shape[1]):
         ended += requests[0, c]
         failed += requests[1, c]
         slow += requests[2, c]
         share = max(share, requests[2, c] / max(requests[0, c], 1.0))
-        window_p95_ms = max(window_p95_ms, np.float64(seen.window_p95_ms[c]))
-    sla_ms = np.float64(seen.sla_ms[0])
+        window_p95_ms = max(window_p95_ms, window.p95_ms[c])
     metrics = (
         mean[0],
         mean[1],
@@ -162,7 +205,7 @@ def _close(panel, begin_s, intervals, of_intervals, requests, connections, cores
         mean[5],
     )
     parts = (
-        0.0 - mean[6] / initial_cores[0],
+        0.0 - mean[6] / sums.initial_cores[0],
         0.0 - max(0.0, share - ALLOWED_SLOW_SHARE) / (1.0 - ALLOWED_SLOW_SHARE),
         0.0 - mean[7],
         0.0 - tails[1] / (tails[1] + sla_ms),
@@ -172,5 +215,5 @@ def _close(panel, begin_s, intervals, of_intervals, requests, connections, cores
         out[i] = metrics[i]
     for i in range(len(parts)):
         out[len(metrics) + 1 + i] = parts[i]
-        reward += weights[i] * parts[i]
+        reward += sums.weights[i] * parts[i]
     out[len(metrics)] = reward

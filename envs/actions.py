@@ -6,6 +6,7 @@ in force, and counts once; inside a part of the right shape each illegal piece i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from imbres_gym.action import decode_connections
 from imbres_gym.jit import compiled
 from imbres_gym.observation import Observation
-from imbres_gym.plan import Balancer, ConnectionPlan, project_proportions
+from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, project_proportions
 from imbres_gym.telemetry import ClusterInfo
 
 
@@ -30,8 +31,12 @@ def read_proportions(action: Any, ready: NDArray[np.int64]) -> tuple[NDArray[np.
     return project_proportions(values, ready)
 
 
-def read_connections(action: Any, observation: Observation, info: ClusterInfo) -> tuple[ConnectionPlan | None, int]:
+def read_connections(
+    action: Any, look: Callable[[], Observation], info: ClusterInfo
+) -> tuple[ConnectionPlan | None, int]:
     """The connection plan that a graph means, and how many of its edges were illegal and left out.
+
+    The observation, to which rows of the container table belong, is looked at only if there are edges.
 
     An edge is illegal if one of its containers is unknown, if the two microservices are no pair, or if its weight is
     NaN, infinite or negative. A graph without edges is the full connection.
@@ -40,11 +45,11 @@ def read_connections(action: Any, observation: Observation, info: ClusterInfo) -
     if not isinstance(action, GraphInstance) or (links is None) != (edges is None):
         return None, 1
     if links is None:
-        return ConnectionPlan(), 0
+        return FULL_CONNECTION, 0
     weights = _as_float32(edges)
     if not _is_edge_list(links) or weights is None or weights.shape not in {(len(links),), (len(links), 1)}:
         return None, 1
-    return decode_connections(GraphInstance(action.nodes, weights, links), observation, info.pairs)
+    return decode_connections(GraphInstance(action.nodes, weights, links), look(), info.pairs)
 
 
 def read_replicas(action: Any, info: ClusterInfo) -> tuple[NDArray[np.int64] | None, int]:
@@ -78,18 +83,19 @@ def _read_counts(action: Any, shape: tuple[int, ...], low: int, high: int) -> tu
     values = np.ascontiguousarray(numbers, np.int64 if whole else np.float64)
     if not whole and not np.all(np.isfinite(values) & (values == np.floor(values))):
         return None, 1
-    counts: tuple[NDArray[np.int64], int] = _clipped(values, low, high)
-    return counts
+    clipped = np.empty(shape, np.int64)
+    changed: int = _clip(values.ravel(), low, high, clipped.ravel())
+    return clipped, changed
 
 
 @compiled
-def _clipped(values: NDArray[Any], low: int, high: int) -> tuple[NDArray[np.int64], int]:
-    """Whole numbers between two bounds, and how many were not."""
-    clipped, changed = np.zeros(values.shape, np.int64), 0
-    for place, value in np.ndenumerate(values):
-        clipped[place] = np.int64(min(max(value, low), high))
-        changed += clipped[place] != value
-    return clipped, changed
+def _clip(values: NDArray[Any], low: int, high: int, clipped: NDArray[np.int64]) -> int:
+    """Whole numbers between two bounds, into `clipped`, and how many were not."""
+    changed = 0
+    for place in range(len(values)):
+        clipped[place] = np.int64(min(max(values[place], low), high))
+        changed += clipped[place] != values[place]
+    return changed
 
 
 def _as_numbers(action: Any) -> NDArray[Any] | None:

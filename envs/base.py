@@ -18,7 +18,7 @@ from envs.tiers import FilledTiers, Tier
 from imbres_gym.cluster import Cluster, make_cluster
 from imbres_gym.config import ConfigError, nearest
 from imbres_gym.meter import Meter
-from imbres_gym.observation import Observation
+from imbres_gym.observation import Observation, Page
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Scenario, load_scenario
 from imbres_gym.telemetry import ClusterInfo, Telemetry
@@ -91,7 +91,6 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._outcome: list[float] = []
         self._illegal: dict[str, int] = {}
         self._illegal_total = 0
-        self._into: Observation | None = None
         self._use(*self._build(scenario))
         self.observation_space, self.action_space = self._make_spaces(self._scenario, self.cluster_info)
 
@@ -123,12 +122,12 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
     @property
     def observation(self) -> Observation:
         """The last observation, as the caller's own."""
-        return {name: array.copy() for name, array in self.observation_in_place.items()}
+        return self._meter.observe()
 
     @property
     def observation_in_place(self) -> Observation:
         """The last observation, for callers that read it before the next step overwrites it, and only read it."""
-        return self._meter.observation
+        return self._meter.look()
 
     @property
     def reward(self) -> float:
@@ -202,11 +201,9 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
             self.render()
         return self._truncated()
 
-    def observe_into(self, arrays: Observation) -> None:
-        """From the next reset on, `observation_in_place` are these arrays of the caller's."""
-        self._into = arrays
-        self._meter = Meter(self._cluster, arrays)
-        self._started = False
+    def show(self, page: Page) -> None:
+        """Write the last observation into a page of the caller's."""
+        self._meter.show(page)
 
     def render(self) -> Any:
         """The cluster as it is: text for "ansi", an image (700, 1000, 3) uint8 for "rgb_array", a window for "human".
@@ -281,7 +278,7 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
     def _use(self, scenario: Scenario, cluster: Cluster, tiers: FilledTiers) -> None:
         self._scenario = scenario
         self._cluster = cluster
-        self._meter = Meter(cluster, self._into)
+        self._meter = Meter(cluster)
         self._account = Account(cluster.info, self._weights)
         self._tiers = tiers
 

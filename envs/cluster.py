@@ -129,11 +129,11 @@ class ClusterEnv(MicroserviceEnv):
         )
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        if not isinstance(action, Mapping):
+        if not isinstance(action, (dict, Mapping)):
             return Plan(), dict.fromkeys(REQUIRED, 1)
         info = self.cluster_info
-        proportions, rows = read_proportions(action.get("proportions"), self.observation_in_place["ready"])
-        connections, edges = read_connections(action.get("connections"), self.observation_in_place, info)
+        proportions, rows = read_proportions(action.get("proportions"), self._meter.measured.ready)
+        connections, edges = read_connections(action.get("connections"), self._meter.look, info)
         replicas, counts = read_replicas(action.get("replicas"), info)
         balancer, unknown = read_balancer(action["balancer"]) if "balancer" in action else (None, 0)
         placement, entries = read_placement(action["placement"], info) if "placement" in action else (None, 0)

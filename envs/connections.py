@@ -64,7 +64,7 @@ class ConnectionsEnv(MicroserviceEnv):
         return connections_space()
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        connections, edges = read_connections(action, self.observation_in_place, self.cluster_info)
+        connections, edges = read_connections(action, self._meter.look, self.cluster_info)
         return Plan(connections=connections), {"connections": edges}
 
     def _complete(self, decided: Plan) -> Plan:

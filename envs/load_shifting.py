@@ -57,7 +57,7 @@ class LoadShiftingEnv(MicroserviceEnv):
         return proportions_space(info)
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        proportions, rows = read_proportions(action, self.observation_in_place["ready"])
+        proportions, rows = read_proportions(action, self._meter.measured.ready)
         return Plan(proportions=proportions), {"proportions": rows}
 
     def _complete(self, decided: Plan) -> Plan:

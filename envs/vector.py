@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from envs.base import INFO, MicroserviceEnv
 from envs.cluster import ClusterEnv
 from envs.connections import ConnectionsEnv
-from envs.copies import Copies
 from envs.load_shifting import LoadShiftingEnv
 from envs.scaling import ScalingEnv
 from envs.vector_worker import Chunk, Worker
 from imbres_gym.config import ConfigError
+from imbres_gym.lent import Lent
+from imbres_gym.observation import KEPT, Observation
 
 Floats = NDArray[np.float64]
 
@@ -38,9 +39,6 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     Args:
         num_envs: how many.
         workers: processes; None is one for each core, 1 none but the caller's.
-        copy: whether observations are the caller's own; their memory is reused once nobody holds any of it. False hands
-            out the shared memory itself, read-only, which the next step overwrites: for callers that are done with an
-            observation by then.
         scenario: and all other arguments, of the single environment; `render_mode` must be None.
 
     Raises:
@@ -51,7 +49,7 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     single: ClassVar[type[MicroserviceEnv]]
     """The environment that there are many of."""
 
-    def __init__(self, num_envs: int = 1, workers: int | None = None, copy: bool = True, **arguments: Any) -> None:
+    def __init__(self, num_envs: int = 1, workers: int | None = None, **arguments: Any) -> None:
         if num_envs < 1 or (workers is not None and workers < 1):
             raise ConfigError(f"num_envs, workers: {num_envs}, {workers}: there must be at least one")
         if arguments.get("render_mode") is not None:
@@ -62,27 +60,25 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.single_action_space = first.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._copy = copy
         self._workers: list[Worker] = []
         self._started = False
         self._chunk: Chunk | None = None
         count = min(num_envs, workers or os.cpu_count() or 1)
-        context = multiprocessing.get_context("spawn")
-        self._memory = create_shared_memory(self.single_observation_space, num_envs, context)  # type: ignore[arg-type]
-        self._observations: dict[str, NDArray[Any]] = read_from_shared_memory(  # type: ignore[assignment]
-            self.single_observation_space, self._memory, num_envs
-        )
+        context: Any = multiprocessing.get_context("spawn")
+        space: Any = self.single_observation_space
+        self._memories = memories = [create_shared_memory(space, num_envs, context) for _ in range(1 + KEPT)]
+        batches: list[Any] = [read_from_shared_memory(space, memory, num_envs) for memory in memories]
         if count == 1:
-            self._chunk = Chunk(self.single, arguments, self._observations, range(num_envs), first)
+            self._chunk = Chunk(self.single, arguments, batches, range(num_envs), first)
         else:
             first.close()
             edges = np.linspace(0, num_envs, count + 1).astype(int).tolist()
             for low, high in pairwise(edges):
-                chunk = (self.single, arguments, self.single_observation_space, self._memory, num_envs)
+                chunk = (self.single, arguments, space, memories, num_envs)
                 self._workers.append(Worker(context, chunk, range(low, high)))
-        for array in self._observations.values():
-            array.flags.writeable = False
-        self._copies = {key: Copies(array) for key, array in self._observations.items()}
+        # The first batch is never lent: it is copied where the caller still holds all others.
+        self._own: Observation = batches[0]
+        self._lent = [Lent(batch) for batch in batches[1:]]
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -100,8 +96,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if len(seeds) != self.num_envs:
             raise ConfigError(f"seed: {len(seeds)} of them for {self.num_envs} environments")
         self._started = True
-        _, _, infos = self._all("reset", lambda i: ([seeds[k] for k in i], options))
-        return self._seen(), infos
+        batch = self._free_batch()
+        _, _, infos = self._all("reset", lambda i: (batch, [seeds[k] for k in i], options))
+        return self._seen(batch), infos
 
     def step(self, actions: Any) -> tuple[Any, Floats, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of every environment; see `MicroserviceEnv.step`.
@@ -111,8 +108,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """
         if not self._started:
             raise gym.error.ResetNeeded("call reset() before anything else")
-        rewards, truncated, infos = self._all("step", lambda i: (_part(actions, i),))
-        return self._seen(), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos
+        batch = self._free_batch()
+        rewards, truncated, infos = self._all("step", lambda i: (batch, _part(actions, i)))
+        return self._seen(batch), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the environments and the processes."""
@@ -138,10 +136,15 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rewards, truncated, values = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return rewards, truncated, _as_infos(values)
 
-    def _seen(self) -> Any:
-        if not self._copy:
-            return dict(self._observations)
-        return {key: copies.make() for key, copies in self._copies.items()}
+    def _free_batch(self) -> int:
+        """Where observations can be written to."""
+        return next((1 + i for i, lent in enumerate(self._lent) if lent.free), 0)
+
+    def _seen(self, batch: int) -> Observation:
+        """The observations of a batch, as the caller's own."""
+        if batch > 0:
+            return self._lent[batch - 1].views()
+        return {key: array.copy() for key, array in self._own.items()}
 
 
 def _part(actions: Any, of: range) -> Any:

@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space, iterate, read_from_shared_memory
 from numpy.typing import NDArray
 
 from envs.base import MicroserviceEnv
+from imbres_gym.observation import Observation, Page
 
 Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 """Rewards (n,), ends of episodes (n,), and numbers of the infos (n, len(`INFO`))."""
@@ -25,7 +26,7 @@ class Chunk:
     Args:
         single: class of the environments.
         arguments: of the environments.
-        observations: key -> (num_envs, ...) array.
+        batches: arrays to choose from at each step, key -> (num_envs, ...).
         rows: of these environments.
         first: an environment that there is already.
     """
@@ -34,25 +35,24 @@ class Chunk:
         self,
         single: type[MicroserviceEnv],
         arguments: dict[str, Any],
-        observations: dict[str, NDArray[Any]],
+        batches: Sequence[Observation],
         rows: range,
         first: MicroserviceEnv | None = None,
     ) -> None:
         made = [] if first is None else [first]
         self._environments = made + [single(**arguments) for _ in range(len(rows) - len(made))]
-        for row, environment in zip(rows, self._environments, strict=True):
-            environment.observe_into({key: array[row] for key, array in observations.items()})
+        self._pages = [[Page({key: array[row] for key, array in batch.items()}) for row in rows] for batch in batches]
         self._actions = batch_space(self._environments[0].action_space, len(rows))
         self._ended = [False] * len(rows)
 
-    def reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None) -> Result:
-        """Start every episode, with a seed for each."""
+    def reset(self, batch: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> Result:
+        """Start every episode, with a seed for each; the observations go into this batch."""
         for environment, seed in zip(self._environments, seeds, strict=True):
             environment.reset(seed=seed, options=options)
         self._ended = [False] * len(seeds)
-        return self._result([(0.0, False)] * len(seeds))
+        return self._result(batch, [(0.0, False)] * len(seeds))
 
-    def step(self, actions: Any) -> Result:
+    def step(self, batch: int, actions: Any) -> Result:
         """An action for each, an element of their batched space; one whose episode has ended starts the next one."""
         outcomes = []
         for i, action in enumerate(iterate(self._actions, actions)):
@@ -64,14 +64,16 @@ class Chunk:
                 truncated = environment.step_in_place(action)
                 outcomes.append((environment.reward, truncated))
             self._ended[i] = outcomes[-1][1]
-        return self._result(outcomes)
+        return self._result(batch, outcomes)
 
     def close(self) -> None:
         """Release the environments."""
         for environment in self._environments:
             environment.close()
 
-    def _result(self, outcomes: list[tuple[float, bool]]) -> Result:
+    def _result(self, batch: int, outcomes: list[tuple[float, bool]]) -> Result:
+        for environment, page in zip(self._environments, self._pages[batch], strict=True):
+            environment.show(page)
         rewards, ends = zip(*outcomes, strict=True)
         numbers = np.array([environment.numbers for environment in self._environments])
         return np.array(rewards, np.float64), np.array(ends, np.bool_), numbers
@@ -82,7 +84,7 @@ class Worker:
 
     Args:
         context: starts it.
-        chunk: class and arguments of the environments, space and shared memory of the observations, and `num_envs`.
+        chunk: class and arguments of the environments, space and shared memories of the observations, and `num_envs`.
         indices: its environments.
     """
 
@@ -121,14 +123,14 @@ class Worker:
 
 def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range) -> None:
     """Answer until told to stop, or until the caller is gone."""
-    single, arguments, space, memory, num_envs = chunk
+    single, arguments, space, memories, num_envs = chunk
     environments: Chunk | None = None
     try:
         while (question := pipe.recv()) is not None:
             try:
                 if environments is None:
-                    observations = read_from_shared_memory(space, memory, num_envs)
-                    environments = Chunk(single, arguments, observations, indices)  # type: ignore[arg-type]
+                    batches = [read_from_shared_memory(space, memory, num_envs) for memory in memories]
+                    environments = Chunk(single, arguments, batches, indices)  # type: ignore[arg-type]
                 what, given = question
                 pipe.send(getattr(environments, what)(*given))
             except Exception as error:

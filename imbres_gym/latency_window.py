@@ -31,6 +31,7 @@ class Window(NamedTuple):
         listed: (slots, C) latencies.
         requests: (slots, C) that ended, failed ones included.
         failed: (slots, C) of them.
+        p95_ms: (C,) of the window, for who fills it.
     """
 
     length_s: Floats
@@ -39,6 +40,7 @@ class Window(NamedTuple):
     listed: Ints
     requests: Floats
     failed: Floats
+    p95_ms: Floats
 
 
 def new_window(n_classes: int, length_s: float, slots: int = 0, room: int = 0) -> Window:
@@ -50,6 +52,7 @@ def new_window(n_classes: int, length_s: float, slots: int = 0, room: int = 0) -
         listed=np.zeros((slots, n_classes), np.int64),
         requests=np.zeros((slots, n_classes)),
         failed=np.zeros((slots, n_classes)),
+        p95_ms=np.zeros(n_classes),
     )
 
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from imbres_gym.cluster import Cluster, MeasuresInPlace
 from imbres_gym.measured import TIME_S, Measured, read
-from imbres_gym.observation import Observation, Observer
+from imbres_gym.observation import Observation, Page, Pages, new_observation
+from imbres_gym.observer import Observer
 from imbres_gym.panel import Panel
 from imbres_gym.telemetry import Telemetry
 
 
 class Meter:
-    """Lets time pass on a cluster, and keeps what is measured and seen up to date.
+    """Lets time pass on a cluster, and shows what is measured.
 
     Args:
         cluster: is measured in place if it can.
-        into: arrays of the observation, see `imbres_gym.observation.new_observation`; None makes some.
     """
 
-    def __init__(self, cluster: Cluster, into: Observation | None = None) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._observer = Observer(cluster.info, into)
+        self._in_place = cluster if isinstance(cluster, MeasuresInPlace) else None
+        self._observer = Observer(cluster.info)
         self._telemetry: Telemetry | None = None
-
-    @property
-    def observation(self) -> Observation:
-        """The last one; the next interval overwrites it."""
-        return self._observer.observation
+        self._pages = Pages(cluster.info)
+        self._page = Page(new_observation(cluster.info))
+        self._looked = False
 
     @property
     def measured(self) -> Measured:
@@ -34,13 +33,13 @@ class Meter:
 
     @property
     def panel(self) -> Panel:
-        """Both, for compiled code."""
+        """What is measured and remembered, for compiled code."""
         return self._observer.panel
 
     @property
     def time_s(self) -> float:
         """End of the last interval, since the start of the episode."""
-        return float(self.measured.clock[TIME_S])
+        return float(self._observer.measured.clock[TIME_S])
 
     @property
     def telemetry(self) -> Telemetry:
@@ -52,14 +51,33 @@ class Meter:
     def reset(self, seed: int) -> None:
         """Start an episode, and measure its first interval."""
         self._observer.reset()
+        self._looked = False
         self._telemetry = self._cluster.reset(seed)
-        self._observer.see_telemetry(self._telemetry)
+        self._observer.add_telemetry(self._telemetry)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and measure."""
-        if isinstance(self._cluster, MeasuresInPlace):
+        self._looked = False
+        if self._in_place is not None:
             self._telemetry = None
-            self._observer.see(self._cluster.advance_in_place(seconds))
+            self._observer.add(self._in_place.advance_in_place(seconds))
         else:
             self._telemetry = self._cluster.advance(seconds)
-            self._observer.see_telemetry(self._telemetry)
+            self._observer.add_telemetry(self._telemetry)
+
+    def show(self, page: Page) -> None:
+        """Write the observation into a page."""
+        self._observer.show(page)
+
+    def observe(self) -> Observation:
+        """The observation, as the caller's own."""
+        page, arrays = self._pages.blank()
+        self._observer.show(page)
+        return arrays
+
+    def look(self) -> Observation:
+        """The observation, for callers that read it before the next interval, and only read it."""
+        if not self._looked:
+            self._observer.show(self._page)
+            self._looked = True
+        return self._page.arrays

@@ -34,29 +34,29 @@ M microservices, H hosts, C request classes, P pairs; N = `ClusterInfo.max_conta
 importance RI [-1, 1] and its congestion intensity CI (p99 / p50, >= 1; 0 if unknown), see `imbres_gym.critical_path`.
 """
 
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.experimental import structref
 from numpy.typing import NDArray
 
-from imbres_gym import latency_window
-from imbres_gym.critical_path import PathWindow
-from imbres_gym.jit import compiled_with
-from imbres_gym.latency_window import clear, grown, new_window, percentiles_since, remember
-from imbres_gym.measured import CONTAINERS, TIME_S, Measured, new_measured, write
-from imbres_gym.panel import Panel, panel
-from imbres_gym.telemetry import ClusterInfo, Telemetry, pair_share_shape
+from imbres_gym.jit import compiled
+from imbres_gym.lent import Lent
+from imbres_gym.telemetry import ClusterInfo, pair_share_shape
 
 Observation = dict[str, NDArray[Any]]
 
 Reals = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-P95 = np.array([0.95])
-
 INTEGERS = ("samples", "ready", "pending", "wanted", "requests", "failed", "connections", "containers")
+
+KEPT = 2
+"""Pages that are kept: a loop holds the last observation while it asks for the next one."""
 
 
 class Seen(NamedTuple):
@@ -114,127 +114,59 @@ def new_observation(info: ClusterInfo) -> Observation:
     return {name: np.zeros(shapes[name], np.int64 if name in INTEGERS else np.float32) for name in Seen._fields}
 
 
-class Observer:
-    """Turns the telemetry of successive intervals into observations.
+@structref.register
+class _SheetType(types.StructRef):
+    def preprocess_fields(self, fields):
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
 
-    Remembers the latencies and the traces of one scaling interval.
+
+class Sheet(structref.StructRefProxy):
+    """A handle on a `Seen` for compiled code, see `imbres_gym.panel`."""
+
+
+structref.define_constructor(Sheet, _SheetType, ["seen"])
+structref.define_boxing(_SheetType, Sheet)
+
+
+@compiled
+def _sheet(seen):
+    return Sheet(seen)
+
+
+class Page:
+    """Arrays that observations are written into.
 
     Args:
-        info: fixed facts of the episode.
-        into: arrays of the observation, see `new_observation`; None makes some.
+        arrays: see `new_observation`; they are contiguous and writeable.
     """
 
-    def __init__(self, info: ClusterInfo, into: Observation | None = None) -> None:
+    def __init__(self, arrays: Observation) -> None:
+        self.arrays = arrays
+        self.sheet: Sheet = _sheet(Seen(**arrays))
+        """The arrays, for compiled code."""
+
+    def __reduce__(self) -> tuple[type[Page], tuple[Observation]]:
+        """A pickle has the arrays, not the handle on them."""
+        return Page, (self.arrays,)
+
+
+class Pages:
+    """Pages for a caller who keeps observations; those that nobody holds any more are written into again."""
+
+    def __init__(self, info: ClusterInfo) -> None:
         self._info = info
-        self._measured = new_measured(info)
-        self._observation = new_observation(info) if into is None else into
-        self._seen = Seen(**self._observation)
-        intervals = int(np.ceil(info.scaling_interval_s / info.control_interval_s - 1e-9))
-        self._window = new_window(len(info.classes), info.scaling_interval_s, intervals)
-        self._paths = PathWindow(len(info.microservices), info.scaling_interval_s)
-        self._panel: Panel | None = None
-        self.reset()
+        self._kept: list[tuple[Page, Lent]] = []
 
-    @property
-    def measured(self) -> Measured:
-        """The numbers of the last interval; the next one overwrites them."""
-        return self._measured
-
-    @property
-    def observation(self) -> Observation:
-        """The last one; the next interval overwrites it."""
-        return self._observation
-
-    @property
-    def panel(self) -> Panel:
-        """All arrays, for compiled code."""
-        if self._panel is None:
-            self._panel = panel(self._measured, self._window, self._seen)
-        return self._panel
-
-    def reset(self) -> None:
-        """Forget the past."""
-        clear(self._window)
-        self._paths.reset()
-        for values in self._seen:
-            values[...] = 0
-        self._seen.containers[...] = -1
-        self._seen.sla_ms[0] = self._info.sla_ms
-
-    def observe(self, telemetry: Telemetry) -> Observation:
-        """The observation after one more interval; its arrays are new and belong to the caller."""
-        self.see_telemetry(telemetry)
-        return {name: array.copy() for name, array in self._observation.items()}
-
-    def see_telemetry(self, telemetry: Telemetry) -> None:
-        """Bring `observation` and `measured` up to date with one more interval."""
-        self._paths.add(telemetry.spans, telemetry.time_s)
-        self._seen.critical_path[...] = self._paths.features()
-        self.see(write(telemetry, self._measured))
-
-    def see(self, measured: Measured) -> None:
-        """Bring `observation` up to date with one more interval without traces, and keep `measured` itself."""
-        if measured is not self._measured:
-            self._measured, self._panel = measured, None
-        while not _see(self.panel):
-            self._window, self._panel = grown(self._window, int(measured.listed.max())), None
+    def blank(self) -> tuple[Page, Observation]:
+        """One whose arrays nobody holds, and the arrays for the caller; what is in them is not said."""
+        for page, lent in self._kept:
+            if lent.free:
+                return page, lent.views()
+        page = Page(new_observation(self._info))
+        lent = Lent(page.arrays)
+        self._kept = [*self._kept, (page, lent)][-KEPT:]
+        return page, lent.views()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A pickle has the arrays, not the panel of them."""
-        return {**self.__dict__, "_panel": None}
-
-
-@compiled_with(*latency_window.SOURCES)
-def _see(panel):  # type: ignore[no-untyped-def]
-    """As `Observer.see`; False, and nothing has happened, if the window has no room."""
-    measured, window, seen = panel.measured, panel.window, panel.seen
-    if not remember(window, measured):
-        return False
-    seen.time_s[0] = measured.clock[TIME_S]
-    m, h = measured.ready.shape
-    for i in range(m):
-        seen.wanted[i] = measured.wanted[i]
-        seen.microservice_p95_ms[i] = measured.microservice_p95_ms[i]
-        for j in range(h):
-            seen.own_latency_ms[i, j] = measured.own_latency_ms[i, j]
-            seen.own_p95_ms[i, j] = measured.own_p95_ms[i, j]
-            seen.load_rps[i, j] = measured.load_rps[i, j]
-            seen.samples[i, j] = measured.samples[i, j]
-            seen.age_s[i, j] = measured.age_s[i, j]
-            seen.cpu_utilisation[i, j] = measured.cpu_utilisation[i, j]
-            seen.ready[i, j] = measured.ready[i, j]
-            seen.pending[i, j] = measured.pending[i, j]
-            seen.proportions[i, j] = measured.proportions[i, j]
-    seen.interference[:] = measured.interference
-    seen.connections[:] = measured.connections
-    seen.pair_share[:] = measured.pair_share
-    seen.e2e_ms[:] = measured.e2e_ms
-    p95 = np.zeros(1)
-    for c in range(len(measured.requests)):
-        seen.requests[c] = measured.requests[c]
-        seen.failed[c] = measured.failed[c]
-        seen.workload_rps[c] = measured.workload_rps[c]
-        percentiles_since(window, -np.inf, c, P95, p95)
-        seen.window_p95_ms[c] = p95[0]
-    show_containers(measured, seen)
-    return True
-
-
-@compiled_with()
-def show_containers(measured: Measured, seen: Seen) -> None:
-    """The container table; rows that were in use and are not any more become those of nobody."""
-    count = measured.counts[CONTAINERS]
-    table, usage = seen.containers, seen.container_usage
-    for row in range(count):
-        table[row, 0] = measured.container_id[row]
-        table[row, 1] = measured.container_microservice[row]
-        table[row, 2] = measured.container_host[row]
-        table[row, 3] = measured.container_ready[row]
-        usage[row, 0] = measured.container_rps[row]
-        usage[row, 1] = measured.container_cpu[row]
-        usage[row, 2] = measured.container_age_s[row]
-    row = count
-    while row < len(table) and table[row, 0] >= 0:
-        table[row, :] = -1
-        usage[row, :] = 0.0
-        row += 1
+        """A pickle keeps no pages."""
+        return {"_info": self._info, "_kept": []}

@@ -1,4 +1,4 @@
-"""What is measured, remembered and seen of a cluster, as one argument of a compiled function.
+"""What is measured and remembered of a cluster, as one argument of a compiled function.
 
 At every call numba unpacks each array of each argument, which takes longer than the work. A panel is unpacked when it
 is made; it must be made anew when one of its arrays is replaced by another.
@@ -20,14 +20,14 @@ class _PanelType(types.StructRef):
 
 
 class Panel(structref.StructRefProxy):
-    """A handle on a `Measured`, a `Window` and a `Seen`; only compiled code looks inside."""
+    """A handle on a `Measured`, a `Window` and features of critical paths (M, 3); only compiled code looks inside."""
 
 
-structref.define_constructor(Panel, _PanelType, ["measured", "window", "seen"])
+structref.define_constructor(Panel, _PanelType, ["measured", "window", "critical_path"])
 structref.define_boxing(_PanelType, Panel)
 
 
 @compiled
-def panel(measured, window, seen):
+def panel(measured, window, critical_path):
     """The panel of these."""
-    return Panel(measured, window, seen)
+    return Panel(measured, window, critical_path)

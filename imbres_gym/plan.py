@@ -147,18 +147,21 @@ def project_proportions(
     if proportions.shape != ready.shape:
         raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
     kind = np.float32 if proportions.dtype == np.float32 else np.float64
-    legal, changed = _project(np.ascontiguousarray(proportions, kind), ready)
+    legal = np.empty(ready.shape)
+    changed: int = _project(np.ascontiguousarray(proportions, kind), ready, legal)
     return legal, changed
 
 
 @compiled
-def _project(raw: NDArray[np.floating], ready: NDArray[np.integer]) -> tuple[NDArray[np.float64], int]:
+def _project(raw: NDArray[np.floating], ready: NDArray[np.integer], legal: NDArray[np.float64]) -> int:
+    """Overwrite `legal`; the number of changed rows."""
     n_rows, n_hosts = raw.shape
-    legal, changed = np.zeros((n_rows, n_hosts)), 0
+    changed = 0
     for i in range(n_rows):
         containers, repaired, peak = 0, False, 0.0
         for h in range(n_hosts):
             containers += ready[i, h]
+            legal[i, h] = 0.0
             if ready[i, h] > 0 and 0.0 < raw[i, h] < np.inf:  # false for NaN
                 legal[i, h] = raw[i, h]
                 peak = max(peak, raw[i, h])
@@ -171,7 +174,7 @@ def _project(raw: NDArray[np.floating], ready: NDArray[np.integer]) -> tuple[NDA
         elif containers > 0:
             for h in range(n_hosts):
                 legal[i, h] = ready[i, h] / containers
-    return legal, changed
+    return changed
 
 
 @compiled

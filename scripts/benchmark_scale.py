@@ -88,7 +88,7 @@ def measure_tick(size: Size, ticks: int) -> Measurement:
     from agents.connections.imbres_grouping import GroupingConnections
     from imbres_gym.alibaba.generated import generated_scenario
     from imbres_gym.alibaba.generator import generate
-    from imbres_gym.observation import Observer
+    from imbres_gym.observer import Observer
     from imbres_gym.plan import Plan
     from imbres_gym.sim.fluid.cluster import FluidCluster
 

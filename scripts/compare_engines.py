@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT)]
 
 from imbres_gym.evaluation.episode import run_episode  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask, plan_tasks  # noqa: E402
-from imbres_gym.observation import Observer  # noqa: E402
+from imbres_gym.observer import Observer  # noqa: E402
 from imbres_gym.plan import Plan  # noqa: E402
 from imbres_gym.policy import load_object  # noqa: E402
 from imbres_gym.scenario import Scenario, load_scenario  # noqa: E402

@@ -21,7 +21,7 @@ from imbres_gym.critical_path import (
     critical_paths,
     path_features,
 )
-from imbres_gym.observation import Observer
+from imbres_gym.observer import Observer
 from imbres_gym.scenario import load_scenario
 from imbres_gym.telemetry import SPAN
 

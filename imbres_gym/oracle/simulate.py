@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.cluster import make_cluster
-from imbres_gym.observation import Observer
+from imbres_gym.observer import Observer
 from imbres_gym.percentiles import class_tails
 from imbres_gym.plan import Plan, project_proportions
 from imbres_gym.policy import ConnectionPolicy, load_object

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imbres_gym.cluster import make_cluster
-from imbres_gym.observation import Observer
+from imbres_gym.observer import Observer
 from imbres_gym.percentiles import class_tails
 from imbres_gym.plan import Plan
 from imbres_gym.policy import load_object

@@ -18,33 +18,35 @@ def legal_proportions(proportions: NDArray[np.float64], ready: NDArray[np.int64]
     Raises:
         ValueError: wrong shape, negative, or a row that does not sum to 1.
     """
-    given = np.asarray(proportions, np.float64)
-    legal, flaw = _legal(given, ready) if given.shape == ready.shape else (given, ILL_FORMED)
+    given, legal = np.asarray(proportions, np.float64), np.empty(ready.shape)
+    flaw = _legal(given, ready, legal) if given.shape == ready.shape else ILL_FORMED
     if flaw == ILL_FORMED:
         raise ValueError(f"proportions must be {ready.shape} and >= 0")
     if flaw == NO_SHARE:
         raise ValueError("each row of the proportions must sum to 1 over hosts with ready containers")
-    return np.asarray(legal)
+    return legal
 
 
 SOUND, ILL_FORMED, NO_SHARE = range(3)
 
 
 @compiled
-def _legal(given: NDArray[np.float64], ready: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
-    legal, flaw = np.zeros(given.shape), SOUND
+def _legal(given: NDArray[np.float64], ready: NDArray[np.int64], legal: NDArray[np.float64]) -> int:
+    """Overwrite `legal`; what is wrong."""
+    flaw = SOUND
     for m in range(given.shape[0]):
         containers, total = 0, 0.0
         for h in range(given.shape[1]):
             if not given[m, h] >= 0.0:  # NaN included
-                return legal, ILL_FORMED
+                return ILL_FORMED
+            legal[m, h] = 0.0
             if ready[m, h] > 0:
                 legal[m, h] = given[m, h]
                 containers += ready[m, h]
                 total += given[m, h]
         if containers > 0 and not abs(total - 1.0) <= SUM_TOLERANCE:
             flaw = NO_SHARE
-    return legal, flaw
+    return flaw
 
 
 def legal_placement(placement: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.report import markdown_table, summarise  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob, tune, tuning_table  # noqa: E402
-from imbres_gym.observation import Observer  # noqa: E402
+from imbres_gym.observer import Observer  # noqa: E402
 from imbres_gym.profiling.design import LOADS, Design  # noqa: E402
 from imbres_gym.profiling.profile import SUFFIX, save_profile  # noqa: E402
 from imbres_gym.profiling.runner import RunStore, make_profile, run_profiling  # noqa: E402

@@ -19,7 +19,8 @@ import envs
 from envs.base import MicroserviceEnv
 from envs.load_shifting import LoadShiftingEnv
 from imbres_gym.config import ConfigError
-from imbres_gym.observation import Observation, Observer
+from imbres_gym.observation import Observation
+from imbres_gym.observer import Observer
 from imbres_gym.plan import Balancer, Plan
 from imbres_gym.sim.workload import ConstantWorkload
 
@@ -238,6 +239,7 @@ def test_what_was_handed_out_stays_and_what_is_in_place_goes_on(any_engine: str)
     before, time_s = own["load_rps"].copy(), telemetry.time_s
     env.step(env.action_space.sample())
     assert np.array_equal(own["load_rps"], before) and telemetry.time_s == time_s < env.telemetry.time_s
+    assert env.observation_in_place is in_place
     assert np.array_equal(in_place["load_rps"], env.observation["load_rps"])
     assert not np.array_equal(in_place["load_rps"], before)
 

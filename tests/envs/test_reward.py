@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from envs.account import COLUMNS, Account
 from envs.reward import PARTS, RewardWeights, make_weights, reward_bounds, weighted_sum
 from imbres_gym.imbalance import latency_cv, load_variance
-from imbres_gym.observation import Observer
+from imbres_gym.observer import Observer
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 CLUSTER = FakeCluster(tiny_scenario())
@@ -32,7 +32,7 @@ def outcome_of(
     observer, account = Observer(info), Account(info, weights or RewardWeights())
     account.start(connections_before)
     for telemetry in intervals:
-        observer.see_telemetry(telemetry)
+        observer.add_telemetry(telemetry)
         account.add(observer.panel)
     values = dict(zip(COLUMNS, account.close(observer.panel), strict=True))
     return values["reward"], values, {part: values[part] for part in PARTS}

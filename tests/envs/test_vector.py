@@ -84,14 +84,22 @@ def test_each_environment_can_have_its_own_seed_and_what_was_handed_out_stays(ma
         many.reset(seed=[1, 2])
 
 
-def test_shared_memory_is_handed_out_on_request() -> None:
-    many = ClusterVectorEnv(num_envs=2, workers=1, copy=False, **SETTING)
-    first, _ = many.reset(seed=1)
-    second, *_ = many.step(many.action_space.sample())
-    assert all(np.shares_memory(first[key], second[key]) for key in first)
-    with pytest.raises(ValueError, match="read-only"):
-        second["ready"][0] = 0
-    many.close()
+def test_memory_is_used_again_once_nobody_holds_it(many: ClusterVectorEnv) -> None:
+    held = [many.reset(seed=1)[0]["load_rps"]]
+    before = [held[0].copy()]
+    for _ in range(4):
+        observation, *_ = many.step(many.action_space.sample())
+        held.append(observation["load_rps"][1:])
+        before.append(held[-1].copy())
+    for one, copy in zip(held, before, strict=True):
+        np.testing.assert_array_equal(one, copy)
+    assert len({one.ctypes.data for one in held}) == 5
+    held.clear()
+    places = set()
+    for _ in range(6):
+        observation, *_ = many.step(many.action_space.sample())
+        places.add(observation["load_rps"].ctypes.data)
+    assert len(places) == 2
 
 
 def test_errors_of_an_environment_come_back_and_a_dead_process_is_named(many: ClusterVectorEnv) -> None:

@@ -16,7 +16,7 @@ from agents.connections.random_k import RandomConnections
 from agents.scaling.firm.localisation import svm_inputs
 from agents.scaling.firm.scenes import random_scene
 from imbres_gym.critical_path import CI, PathWindow
-from imbres_gym.observation import Observer
+from imbres_gym.observer import Observer
 from imbres_gym.plan import Plan, balanced_proportions
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.interference import RESOURCES

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imbres_gym.cluster import MeasuresInPlace
 from imbres_gym.config import ConfigError
 from imbres_gym.measured import Measured, new_measured, read, widened
-from imbres_gym.plan import FULL_CONNECTION, Balancer, Plan, balanced_proportions, carry_over
+from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.draw import LISTED
@@ -56,7 +56,7 @@ class FluidCluster(MeasuresInPlace):
         self._down = np.array([down for _, down in self._info.pairs], np.int64)
         self._episode: FluidEpisode | None = None
         self._measured = new_measured(self._info, LISTED)
-        self._shared: Topology | None = None
+        self._shared: Floats | None = None  # `pool_weight` that the measured `pair_share` is of
 
     @property
     def info(self) -> ClusterInfo:
@@ -77,7 +77,7 @@ class FluidCluster(MeasuresInPlace):
         path = opening.interference
         shape = (n_microservices, n_hosts)
         slots = np.zeros(64, SLOT)
-        nobody = self._topology(slots, np.zeros(shape), np.zeros(shape, np.int64), Plan(connections=FULL_CONNECTION))
+        nobody = self._topology(slots, shape, FULL_CONNECTION)
         self._episode = FluidEpisode(
             slots=slots,
             streams=seeded_streams(opening.kernel_seed),
@@ -89,6 +89,7 @@ class FluidCluster(MeasuresInPlace):
             plan=FULL_CONNECTION,
             placement=np.zeros(shape, np.int64),
             topology=nobody,
+            pool_weight=np.zeros(0),
             measured=nobody,
             utilisation=path[0].copy(),
             kinds=with_own_waits(self._kinds),
@@ -141,8 +142,7 @@ class FluidCluster(MeasuresInPlace):
         if reconnect:
             self._route()
         elif plan.proportions is not None:
-            weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
-            episode.topology = episode.topology._replace(pool_weight=weight)
+            episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
@@ -173,9 +173,9 @@ class FluidCluster(MeasuresInPlace):
             wider = widened(self._measured.latencies_ms, room)
             self._measured, episode.bundle = self._measured._replace(latencies_ms=wider), None
             self._engine.prepare(episode, self._measured)
-        rerouted = self._shared is not episode.topology
+        rerouted = self._shared is not episode.pool_weight
         measure(episode, self._info.cores, self._up, self._down, self._measured, rerouted)
-        self._shared = episode.topology
+        self._shared = episode.pool_weight
         return self._measured
 
     def snapshot(self) -> object:
@@ -275,21 +275,18 @@ class FluidCluster(MeasuresInPlace):
 
     def _route(self) -> None:
         episode = self._now
-        plan = Plan(connections=episode.plan)
-        episode.topology = self._topology(episode.slots, episode.proportions, episode.ready, plan)
+        episode.topology = self._topology(episode.slots, episode.ready.shape, episode.plan)
+        episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
         episode.work = episode.bundle = None
 
-    def _topology(
-        self, slots: NDArray[np.void], proportions: NDArray[np.float64], ready: NDArray[np.int64], plan: Plan
-    ) -> Topology:
+    def _topology(self, slots: NDArray[np.void], shape: tuple[int, int], plan: ConnectionPlan) -> Topology:
         kinds, effects = self._kinds, self._scenario.effects
-        fleet = muster(slots, ready.shape, kinds.members, kinds.of_microservice)
-        rows = connect(fleet, self._info.pairs, plan.connections or FULL_CONNECTION)
+        fleet = muster(slots, shape, kinds.members, kinds.of_microservice)
+        rows = connect(fleet, self._info.pairs, plan)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
         return Topology(
             fleet=fleet,
             rows=rows,
-            pool_weight=pool_weights(fleet, proportions, ready),
             connections=connections,
             factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
         )

@@ -65,7 +65,7 @@ class Engine:
         self.prepare(episode, measured)
         background = episode.interference[self._moment(episode)]
         rps = self._mean_rate(episode.now_s, seconds)
-        step(episode.bundle, episode.topology.pool_weight, background, rps, seconds)
+        step(episode.bundle, episode.pool_weight, background, rps, seconds)
         episode.steps += 1
 
     def prepare(self, episode: FluidEpisode, measured: Measured) -> None:

@@ -39,14 +39,12 @@ class Topology(NamedTuple):
     Attributes:
         fleet: the containers.
         rows: the links.
-        pool_weight: (n,) share of a microservice's load that a container gets by the load proportions.
         connections: (P,) open ones.
         factor: (n,) factor on CPU demand by open connections.
     """
 
     fleet: Fleet
     rows: Rows
-    pool_weight: Floats
     connections: Ints
     factor: Floats
 
@@ -65,6 +63,7 @@ class FluidEpisode:
     plan: ConnectionPlan
     placement: Ints
     topology: Topology
+    pool_weight: Floats  # (n,) share of a microservice's load that a container gets; never written into
     measured: Topology  # at the last telemetry
     utilisation: Floats  # (H, 4) of the last step, above 1 where a host is overloaded
     kinds: Kinds  # with the groups of bursts of the last step

@@ -67,14 +67,18 @@ def survey(slots):
     return alive, first
 
 
-@allocating
-def pool_weights(fleet, proportions, ready):
+def pool_weights(fleet: Fleet, proportions: Floats, ready: Ints) -> Floats:
     """(n,) share of a microservice's load that a container gets by the load proportions (M, H)."""
-    n_hosts, weight = ready.shape[1], np.zeros(len(fleet.id))
-    for i in range(len(weight)):
-        m, h = fleet.cell_place[fleet.cell[i]] // n_hosts, fleet.host[i]
-        weight[i] = proportions[m, h] / ready[m, h]
+    weight = np.empty(len(fleet.id))
+    _share_of_host(fleet.cell, fleet.cell_place, proportions.ravel(), ready.ravel(), weight)
     return weight
+
+
+@allocating
+def _share_of_host(cell, cell_place, proportions, ready, weight):
+    for i in range(len(weight)):
+        place = cell_place[cell[i]]
+        weight[i] = proportions[place] / ready[place]
 
 
 def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_microservice: Ints) -> Fleet:

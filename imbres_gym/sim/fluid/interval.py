@@ -28,7 +28,7 @@ def measure(
         up: (P,) upstream microservice of each pair.
         down: (P,) downstream microservice.
         measured: of the episode's bundle; is overwritten.
-        rerouted: whether its `pair_share` is of another topology than the episode's.
+        rerouted: whether its `pair_share` is of other shares of load than the episode's.
     """
     topology, end_s, before = episode.topology, episode.now_s, episode.measured
     measured.counts[CHURN] = (
@@ -40,7 +40,7 @@ def measure(
     measured.wanted[...] = episode.wanted
     measured.proportions[...] = episode.proportions
     measured.connections[...] = topology.connections
-    _count(episode.bundle, cores, up, down, topology.pool_weight, rerouted, end_s - episode.measured_s, end_s)
+    _count(episode.bundle, cores, up, down, episode.pool_weight, rerouted, end_s - episode.measured_s, end_s)
     episode.measured_s = end_s
     episode.measured = topology
     episode.steps = 0
