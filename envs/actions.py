@@ -19,6 +19,8 @@ from imbres_gym.observation import Observation
 from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, project_proportions
 from imbres_gym.telemetry import ClusterInfo
 
+FLOAT32 = np.dtype(np.float32)
+
 
 def read_proportions(action: Any, ready: NDArray[np.int64]) -> tuple[NDArray[np.float64] | None, int]:
     """Load proportions (M, H) by the rule of `project_proportions`, and how many rows it had to change.
@@ -109,7 +111,7 @@ def _as_numbers(action: Any) -> NDArray[Any] | None:
 
 def _as_float32(action: Any) -> NDArray[np.float32] | None:
     values = _as_numbers(action)
-    if values is None or values.dtype == np.float32:
+    if values is None or values.dtype == FLOAT32:
         return values
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

@@ -191,15 +191,16 @@ class MicroserviceEnv(gym.Env[Observation, Any]):
         self._check_started()
         decided, illegal = self._read(action)
         self._account.start()
-        ended = False
-        while not ended:
+        while True:
             self._advance(self._complete(decided))
             self._account.add(self._meter.panel)
-            ended = self._step_ends() or self._truncated()
+            truncated = self._truncated()
+            if truncated or self._step_ends():
+                break
         self._close(illegal)
         if self.render_mode == "human":
             self.render()
-        return self._truncated()
+        return truncated
 
     def show(self, page: Page) -> None:
         """Write the last observation into a page of the caller's."""

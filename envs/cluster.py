@@ -137,8 +137,13 @@ class ClusterEnv(MicroserviceEnv):
         replicas, counts = read_replicas(action.get("replicas"), info)
         balancer, unknown = read_balancer(action["balancer"]) if "balancer" in action else (None, 0)
         placement, entries = read_placement(action["placement"], info) if "placement" in action else (None, 0)
-        illegal = {"proportions": rows, "connections": edges, "replicas": counts}
-        illegal |= {"balancer": unknown, "placement": entries}
+        illegal = {
+            "proportions": rows,
+            "connections": edges,
+            "replicas": counts,
+            "balancer": unknown,
+            "placement": entries,
+        }
         return Plan(proportions, connections, replicas, balancer, placement), illegal
 
     def _complete(self, decided: Plan) -> Plan:

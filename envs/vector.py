@@ -38,7 +38,8 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     Args:
         num_envs: how many.
-        workers: processes; None is one for each core, 1 none but the caller's.
+        workers: processes; None is one for each core, which it stays on where the system lets it: moved around by the
+            scheduler they take up to half as long again. 1 is none but the caller's.
         scenario: and all other arguments, of the single environment; `render_mode` must be None.
 
     Raises:
@@ -63,7 +64,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._workers: list[Worker] = []
         self._started = False
         self._chunk: Chunk | None = None
-        count = min(num_envs, workers or os.cpu_count() or 1)
+        cores = _cores()
+        count = min(num_envs, workers or len(cores))
+        on_core: list[int | None] = [*cores] if workers is None else [None] * count
         context: Any = multiprocessing.get_context("spawn")
         space: Any = self.single_observation_space
         self._memories = memories = [create_shared_memory(space, num_envs, context) for _ in range(1 + KEPT)]
@@ -73,9 +76,9 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         else:
             first.close()
             edges = np.linspace(0, num_envs, count + 1).astype(int).tolist()
-            for low, high in pairwise(edges):
+            for core, (low, high) in zip(on_core, pairwise(edges), strict=False):
                 chunk = (self.single, arguments, space, memories, num_envs)
-                self._workers.append(Worker(context, chunk, range(low, high)))
+                self._workers.append(Worker(context, chunk, range(low, high), core))
         # The first batch is never lent: it is copied where the caller still holds all others.
         self._own: Observation = batches[0]
         self._lent = [Lent(batch) for batch in batches[1:]]
@@ -145,6 +148,13 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if batch > 0:
             return self._lent[batch - 1].views()
         return {key: array.copy() for key, array in self._own.items()}
+
+
+def _cores() -> list[int]:
+    """Numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _part(actions: Any, of: range) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,12 +87,13 @@ class Worker:
         context: starts it.
         chunk: class and arguments of the environments, space and shared memories of the observations, and `num_envs`.
         indices: its environments.
+        core: it runs on, None is any.
     """
 
-    def __init__(self, context: SpawnContext, chunk: tuple[Any, ...], indices: range) -> None:
+    def __init__(self, context: SpawnContext, chunk: tuple[Any, ...], indices: range, core: int | None = None) -> None:
         self.indices = indices
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, chunk, indices), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, chunk, indices, core), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -121,8 +123,11 @@ class Worker:
         self._pipe.close()
 
 
-def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range) -> None:
+def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range, core: int | None) -> None:
     """Answer until told to stop, or until the caller is gone."""
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # the core may have been taken away
+            os.sched_setaffinity(0, {core})
     single, arguments, space, memories, num_envs = chunk
     environments: Chunk | None = None
     try:

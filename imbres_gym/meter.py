@@ -25,6 +25,8 @@ class Meter:
         self._pages = Pages(cluster.info)
         self._page = Page(new_observation(cluster.info))
         self._looked = False
+        self.time_s = 0.0
+        """End of the last interval, since the start of the episode."""
 
     @property
     def measured(self) -> Measured:
@@ -35,11 +37,6 @@ class Meter:
     def panel(self) -> Panel:
         """What is measured and remembered, for compiled code."""
         return self._observer.panel
-
-    @property
-    def time_s(self) -> float:
-        """End of the last interval, since the start of the episode."""
-        return float(self._observer.measured.clock[TIME_S])
 
     @property
     def telemetry(self) -> Telemetry:
@@ -54,6 +51,7 @@ class Meter:
         self._looked = False
         self._telemetry = self._cluster.reset(seed)
         self._observer.add_telemetry(self._telemetry)
+        self.time_s = self._telemetry.time_s
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and measure."""
@@ -64,6 +62,7 @@ class Meter:
         else:
             self._telemetry = self._cluster.advance(seconds)
             self._observer.add_telemetry(self._telemetry)
+        self.time_s = float(self._observer.measured.clock[TIME_S])
 
     def show(self, page: Page) -> None:
         """Write the observation into a page."""

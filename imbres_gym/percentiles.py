@@ -171,8 +171,8 @@ def summarise(values: Floats, out: Floats) -> None:
 @compiled
 def _ranked(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: float, rank: float) -> tuple[float, float]:
     """The value with so many smaller ones among sorted parts, and the next one: brackets around it get smaller."""
-    low, high = begin.copy(), end.copy()
-    smaller, larger = low.copy(), high.copy()
+    low, high, smaller, larger = np.empty((4, len(begin)), np.int64)
+    low[:], high[:] = begin, end
     halve = False
     while True:
         widest, below, inside = 0, 0.0, failed
@@ -190,8 +190,9 @@ def _ranked(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: floa
         less = failed if pivot > FAILED_MS else 0.0
         up_to = failed if pivot >= FAILED_MS else 0.0
         for part in range(len(low)):
-            smaller[part] = _first(values, low[part], high[part], pivot, False)
-            larger[part] = _first(values, smaller[part], high[part], pivot, True)
+            near = low[part] + int(share * (high[part] - low[part]))
+            smaller[part] = _first(values, low[part], near, high[part], pivot, False)
+            larger[part] = _first(values, smaller[part], smaller[part], high[part], pivot, True)
             less += weight[part] * (smaller[part] - begin[part])
             up_to += weight[part] * (larger[part] - begin[part])
         if failure or less <= rank < up_to:
@@ -210,12 +211,30 @@ def _ranked(values: Floats, begin: Ints, end: Ints, weight: Floats, failed: floa
 
 
 @compiled
-def _first(values: Floats, low: int, high: int, pivot: float, beyond: bool) -> int:
-    """First place in a sorted range of a value that is not below the pivot, or is above it."""
+def _first(values: Floats, low: int, near: int, high: int, pivot: float, beyond: bool) -> int:
+    """First place in a sorted range of a value not below the pivot, or above it; looks near a place first."""
+    step = 1
+    if near < high and _before(values[near], pivot, beyond):
+        low = near + 1
+        while low + step <= high and _before(values[low + step - 1], pivot, beyond):
+            low += step
+            step *= 2
+        high = min(high, low + step - 1)
+    else:
+        high = near
+        while high - step >= low and not _before(values[high - step], pivot, beyond):
+            high -= step
+            step *= 2
+        low = max(low, high - step + 1)
     while low < high:
         middle = (low + high) // 2
-        if values[middle] < pivot or (beyond and values[middle] == pivot):
+        if _before(values[middle], pivot, beyond):
             low = middle + 1
         else:
             high = middle
     return low
+
+
+@compiled
+def _before(value: float, pivot: float, beyond: bool) -> bool:
+    return value < pivot or (beyond and value == pivot)

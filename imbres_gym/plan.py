@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from imbres_gym.jit import compiled
 
+FLOAT32 = np.dtype(np.float32)
+
 
 @dataclass(frozen=True)
 class Links:
@@ -146,9 +148,9 @@ def project_proportions(
     """
     if proportions.shape != ready.shape:
         raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
-    kind = np.float32 if proportions.dtype == np.float32 else np.float64
+    single = proportions.dtype == FLOAT32 and proportions.flags.c_contiguous
     legal = np.empty(ready.shape)
-    changed: int = _project(np.ascontiguousarray(proportions, kind), ready, legal)
+    changed: int = _project(proportions if single else np.ascontiguousarray(proportions, np.float64), ready, legal)
     return legal, changed
 
 

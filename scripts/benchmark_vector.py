@@ -87,13 +87,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     options = parser.parse_args()
     arguments = {"scenario": options.scenario, "engine": "fluid", "duration": "24h"}
-    count, cores = options.num_envs, os.cpu_count() or 1
+    count = options.num_envs
     rates = {"one environment, per second of processor time": single(arguments, options.seconds)}
     sync = gym.vector.SyncVectorEnv([lambda: gym.make(ID, disable_env_checker=True, **arguments)] * count)
     rates[f"SyncVectorEnv of {count}"] = vector(sync, options.seconds)
-    for workers in (1, cores):
+    for workers, name in ((1, "one process"), (None, "one process per core")):
         many = gym.make_vec(ID, num_envs=count, vectorization_mode="vector_entry_point", workers=workers, **arguments)
-        rates[f"vector_entry_point, {count}, {workers} processes"] = vector(many, options.seconds)
+        rates[f"vector_entry_point, {count}, {name}"] = vector(many, options.seconds)
     poles = gym.make_vec("CartPole-v1", num_envs=count, vectorization_mode="sync")
     poles.reset(seed=SEED)
     pushes = np.zeros(count, np.int64)

@@ -102,6 +102,17 @@ def test_memory_is_used_again_once_nobody_holds_it(many: ClusterVectorEnv) -> No
     assert len(places) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not let processes choose cores")
+def test_a_process_for_each_core_stays_on_it() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    many = ClusterVectorEnv(num_envs=len(cores) + 1, **SETTING)
+    many.reset(seed=1)
+    on = [os.sched_getaffinity(worker._process.pid or 0) for worker in many._workers]
+    assert on == ([{core} for core in cores] if len(cores) > 1 else [])
+    assert sorted(os.sched_getaffinity(0)) == cores
+    many.close()
+
+
 def test_errors_of_an_environment_come_back_and_a_dead_process_is_named(many: ClusterVectorEnv) -> None:
     with pytest.raises(gym.error.ResetNeeded):
         many.step(many.action_space.sample())

@@ -255,15 +255,15 @@ class FluidCluster(MeasuresInPlace):
     def _live(self) -> float:
         """Bring the life of containers up to date; returns when the first that starts is ready [ms]."""
         episode = self._now
-        alive, first_ready_ms = survey(episode.slots)
-        if alive != sum(episode.wanted.tolist()):
+        surplus, first_ready_ms = survey(episode.slots, episode.wanted)
+        if surplus != 0:
             if self._lifecycle.reconcile(episode, self._scenario.startup_s):
                 self._topology_changed()
-            _, first_ready_ms = survey(episode.slots)
+            _, first_ready_ms = survey(episode.slots, episode.wanted)
         if first_ready_ms < math.inf and wake(episode, episode.now_ms):
             self._topology_changed()
-            _, first_ready_ms = survey(episode.slots)
-        return float(first_ready_ms)
+            _, first_ready_ms = survey(episode.slots, episode.wanted)
+        return first_ready_ms  # type: ignore[no-any-return]
 
     def _topology_changed(self) -> None:
         """Carry the load proportions over to the containers that are ready now, and route anew."""

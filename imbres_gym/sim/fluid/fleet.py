@@ -48,11 +48,12 @@ class Rows(NamedTuple):
 
 
 @allocating
-def survey(slots):
+def survey(slots, wanted):
     """What becomes of a table of containers by itself; those that have drained are gone from now on.
 
     Returns:
-        How many take requests or will, and the time at which the first that starts does [ms], infinite without one.
+        By how many those that take requests or will differ from those that are wanted (M,), and the time at which the
+        first that starts does [ms], infinite without one.
     """
     alive, first = 0, np.inf
     for i in range(len(slots)):
@@ -64,7 +65,7 @@ def survey(slots):
             first = min(first, slots[i].ready_at)
         elif life == DRAINING and slots[i].excess <= 0.0:
             slots[i].life = GONE
-    return alive, first
+    return alive - wanted.sum(), first
 
 
 def pool_weights(fleet: Fleet, proportions: Floats, ready: Ints) -> Floats:
@@ -260,19 +261,23 @@ def shares_between_hosts(fleet, rows, up, down, pool_weight, share):
     n_hosts = share.shape[1]
     if n_hosts == 0:
         return
-    share[:] = 0.0
-    spread, pool = np.zeros(n_hosts), np.zeros(n_hosts)
+    # Of each microservice, the share of its load that a host gets by the load proportions.
+    pool = np.zeros((len(fleet.begin) - 1, n_hosts))
+    for i in range(len(pool_weight)):
+        pool[fleet.microservice[i], fleet.host[i]] += pool_weight[i]
+    spread = np.zeros(n_hosts)
     for p in range(len(up)):
-        low = fleet.begin[up[p]]
-        spread[:] = 0.0
-        for row in range(rows.pair[p], rows.pair[p + 1]):
-            i = low + row - rows.pair[p]
-            spread[fleet.host[i]] += pool_weight[i] * rows.spread[row]
-            for x in range(rows.begin[row], rows.begin[row + 1]):
-                share[p, fleet.host[i], fleet.host[rows.target[x]]] += pool_weight[i] * rows.weight[x]
-        pool[:] = 0.0
-        for j in range(fleet.begin[down[p]], fleet.begin[down[p] + 1]):
-            pool[fleet.host[j]] += pool_weight[j]
+        low, first, last = fleet.begin[up[p]], rows.pair[p], rows.pair[p + 1]
+        linked = rows.begin[last] > rows.begin[first]
+        if linked:
+            share[p] = 0.0
+            spread[:] = 0.0
+            for row in range(first, last):
+                i = low + row - first
+                spread[fleet.host[i]] += pool_weight[i] * rows.spread[row]
+                for x in range(rows.begin[row], rows.begin[row + 1]):
+                    share[p, fleet.host[i], fleet.host[rows.target[x]]] += pool_weight[i] * rows.weight[x]
         for host in range(n_hosts):
+            from_host = spread[host] if linked else pool[up[p], host]
             for other in range(n_hosts):
-                share[p, host, other] += spread[host] * pool[other]
+                share[p, host, other] = (share[p, host, other] if linked else 0.0) + from_host * pool[down[p], other]
