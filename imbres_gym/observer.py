@@ -92,7 +92,7 @@ def _remember(panel):  # type: ignore[no-untyped-def]
     return True
 
 
-@compiled_with()
+@compiled_with(*latency_window.SOURCES)
 def _show(panel, sla_ms, sheet):  # type: ignore[no-untyped-def]
     measured, seen = panel.measured, sheet.seen
     seen.time_s[0], seen.sla_ms[0] = measured.clock[TIME_S], sla_ms

@@ -3,12 +3,14 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.jit import compiled
+from imbres_gym.jit import compiled_with
+from imbres_gym.sim import state
 from imbres_gym.sim.state import FREE, PENDING, READY
 from imbres_gym.telemetry import ClusterInfo
 
@@ -60,7 +62,7 @@ def container_telemetry(
     return fields._asdict()
 
 
-@compiled
+@compiled_with(Path(state.__file__))
 def count_containers(slots, quotas, idle_cores, used_scale, seconds, end_s, out):
     """Overwrite the fields `OfContainers` of `out`, see `container_telemetry`; returns how many containers there are.
 

@@ -26,12 +26,16 @@ MODULES = (
     "own",
     "station",
     "step",
+    "surfaces",
     "weather",
 )
 SOURCES = (
     *(HERE / f"{name}.py" for name in MODULES),
-    HERE.parent / "random.py",
+    HERE.parent / "compiled.py",
     HERE.parent / "containers.py",
+    HERE.parent / "random.py",
+    HERE.parent / "state.py",
+    HERE.parents[1] / "measured.py",
     HERE.parents[1] / "percentiles.py",
 )
 

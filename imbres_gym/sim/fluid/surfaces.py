@@ -30,10 +30,9 @@ LEVELS = np.array([0.9, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02
 
 FILE = Path(__file__).with_name("surfaces.npz")
 
-LOST = slice(0, len(LEVELS))
 INTERRUPTED = slice(len(LEVELS), 2 * len(LEVELS))
 MEAN_LOST, MEAN_INTERRUPTED, DEVIATION, INFLATION = range(2 * len(LEVELS), 2 * len(LEVELS) + 4)
-"""Places in the last axis of `Surfaces.table`."""
+"""Places in the last axis of `Surfaces.table`, after the quantiles (at `LEVELS`) of what a burst loses in all."""
 WIDTH = 2 * len(LEVELS) + 4
 
 
