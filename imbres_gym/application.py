@@ -177,6 +177,17 @@ class Application(StrictModel):
             self._check_call(request.tree, key)
         return self
 
+    @model_validator(mode="after")
+    def _idling_leaves_some_quota(self) -> Application:
+        for name, service in self.microservices.items():
+            if service.idle_cores >= self.cores_of(name):
+                raise key_error(
+                    f"microservices.{name}.idle_cores",
+                    f"{service.idle_cores:g} leaves nothing of the quota of {self.cores_of(name):g} cores; lower it or "
+                    "give the container more cores",
+                )
+        return self
+
     def _check_call(self, call: Call, key: str) -> None:
         if call.target in self.microservices:
             operations = list(self.microservices[call.target].operations)

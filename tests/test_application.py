@@ -248,6 +248,11 @@ TREE = ("request_classes", "get", "tree")
         ),
         (("microservices", "front", "operations", "get", "cpu_ms"), float("inf"), "Input should be a finite number"),
         (("microservices", "front", "idle_core"), 1, "front.idle_core: unknown key; did you mean 'idle_cores'?"),
+        (
+            ("microservices", "front", "idle_cores"),
+            50,
+            "microservices.front.idle_cores: 50 leaves nothing of the quota",
+        ),
         (("microservices", "front", "workers"), True, "front.workers: true is not a value of this key"),
         (("microservices", "a/b"), {"operations": {"x": {"cpu_ms": 1}}}, "microservices.a/b: a name must not be empty"),
         (

@@ -97,7 +97,7 @@ def compile_program(scenario: Scenario) -> Program:
     """Flatten the application of a scenario.
 
     Raises:
-        ConfigError: a container's idle CPU use leaves nothing of its quota.
+        ConfigError: a stage has too many calls.
     """
     app = scenario.application
     builder = _Builder(app)
@@ -110,12 +110,6 @@ def compile_program(scenario: Scenario) -> Program:
         raise ConfigError(
             f"application {app.name!r}: a stage has {widest} calls, at most {MAX_PARALLEL_CALLS} can run in parallel"
         )
-    for name, service in services:
-        if service.idle_cores >= app.cores_of(name):
-            raise ConfigError(
-                f"application {app.name!r}: microservices.{name}.idle_cores: {service.idle_cores:g} leaves nothing of "
-                f"the quota of {app.cores_of(name):g} cores; lower it or give the container more cores"
-            )
     stores = app.stores
     return Program(
         node_microservice=np.array([builder.index.get(call.target, -1) for call, _ in calls]),
