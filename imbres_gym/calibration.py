@@ -28,8 +28,9 @@ LATENCIES = ("mean_ms", "p95_ms")
 COLUMNS = (*REQUIRED, *RESOURCES[1:], *LATENCIES)
 
 DEMAND_RANGE = (0.1, 10.0)
-"""Factor on the CPU demand that is searched."""
+"""Factor on the CPU demand that is searched: a choice, far beyond any error of measurement."""
 SENSITIVITY_RANGE = (0.0, 5.0)
+"""Likewise; 0 is a microservice that interference does not touch."""
 STARTS = ((1.0, 1.0), (2.0, 0.5), (0.5, 2.0))
 """Demand factors and sensitivities from which the search begins; the best end counts."""
 
@@ -161,7 +162,11 @@ def _fit_one(application: Application, name: str, points: Measurements) -> Fit:
     now = application.microservices[name].sensitivity.cpu
     ends = [
         least_squares(
-            residuals, (math.log(demand), factor * now), bounds=(low, high), loss="soft_l1", diff_step=[1e-3, 1e-3]
+            residuals,
+            np.clip((math.log(demand), factor * now), low, high),
+            bounds=(low, high),
+            loss="soft_l1",
+            diff_step=[1e-3, 1e-3],
         )
         for demand, factor in STARTS
     ]

@@ -72,8 +72,11 @@ def load_object(path: str, key: str = "policy") -> Any:
     if not name:
         raise ConfigError(f"{key}: {path!r} is no import path; write module:Class")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{key}: {path!r}: {error}; is the package installed, or its folder on PYTHONPATH?") from None
-    except AttributeError:
-        raise ConfigError(f"{key}: {module_name!r} has no {name!r}") from None
+    except ImportError as error:
+        raise ConfigError(f"{key}: {path!r}: {error}") from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{key}: {module_name!r} has no {name!r}")
+    return getattr(module, name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from imbres_gym.application import load_application
@@ -36,6 +37,18 @@ def write_known_curves(file: Path) -> None:
         writer.writerow(["microservice", "load_rps", "cpu", "mean_ms", "p95_ms"])
         for row in zip(load.ravel(), cpu.ravel(), mean, p95, strict=True):
             writer.writerow(["geo", *(f"{value:.6g}" for value in row)])
+
+
+def test_the_search_begins_inside_its_range_whatever_the_application_says(tmp_path: Path) -> None:
+    write_known_curves(tmp_path / "measured.csv")
+    application = load_application("hotel-reservation").model_dump(mode="json")
+    application["microservices"]["geo"]["sensitivity"]["cpu"] = 4.0
+    (tmp_path / "steep.yaml").write_text(yaml.safe_dump(application), encoding="utf-8")
+    out = tmp_path / "mine.yaml"
+    arguments = ["calibrate", str(tmp_path / "measured.csv"), "--application", str(tmp_path / "steep.yaml")]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert load_application(out).microservices["geo"].sensitivity.cpu == pytest.approx(0.5, abs=0.05)
 
 
 def test_known_curves_are_found_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -47,9 +48,8 @@ class OracleRecord(StrictModel):
     simulated_s: float = Field(ge=0.0)
     """Cost of the search: time that was simulated [s]."""
 
-    def allocation(self) -> Allocation:
-        """The decision."""
-        names = list(self.replicas)
+    def allocation(self, names: Sequence[str]) -> Allocation:
+        """The decision, for the microservices in this order."""
         return Allocation(
             np.array([self.replicas[name] for name in names], np.int64),
             np.array([self.weights[name] for name in names], np.float64),

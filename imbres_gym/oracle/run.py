@@ -51,10 +51,10 @@ def find_oracle(scenario: Scenario, start: OracleRecord | None = None) -> Oracle
     """
     require_constant(scenario)
     simulator = Simulator(scenario)
-    allocation = search(simulator, None if start is None else start.allocation())
+    names = scenario.application.microservice_names
+    allocation = search(simulator, None if start is None else start.allocation(names))
     p95_ms = simulator.window_p95_ms(allocation, CHECK)
     estimate = mean_interval(p95_ms.tolist())
-    names = scenario.application.microservice_names
     return OracleRecord(
         scenario=scenario_label(scenario.name),
         scenario_hash=oracle_hash(scenario),

@@ -131,7 +131,7 @@ def test_the_command_writes_a_record_once(scenario_file: Path, tmp_path: Path) -
     assert again.exit_code == 0
     assert "kept" in again.output
     assert file.stat().st_mtime_ns == written
-    assert np.all(record.allocation().replicas >= 1)
+    assert np.all(record.allocation(list(record.replicas)).replicas >= 1)
 
 
 def test_the_command_refuses_a_start_of_another_application(scenario_file: Path, tmp_path: Path) -> None:

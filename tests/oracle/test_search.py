@@ -20,7 +20,9 @@ QUICK = Effort(seeds=(2000, 2001), windows=2, window_s=20.0, settle_s=5.0)
 def test_the_result_meets_the_sla_and_no_container_can_go(scenario_file: Path) -> None:
     scenario = load_scenario(scenario_file)
     record = find_oracle(scenario)
-    found = record.allocation()
+    names = scenario.application.microservice_names
+    found = record.allocation(names)
+    assert record.allocation(names[::-1]).replicas.tolist() == found.replicas.tolist()[::-1]
     simulator = Simulator(scenario)
     assert record.lower_bound == 7
     assert record.containers == found.containers > record.lower_bound
