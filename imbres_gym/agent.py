@@ -50,7 +50,8 @@ class AgentConfig(StrictModel):
     trace_sampling: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of requests that are traced while this agent runs; the scenario's if absent."""
     sees_scenario: bool = False
-    """The class is called with `scenario=` as well. Only for oracles: others see what can be measured."""
+    """The class is called with `scenario=` as well: for oracles, and for agents with a model of the application. Others
+    see what can be measured."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

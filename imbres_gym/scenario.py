@@ -34,6 +34,12 @@ def parse_duration(value: Any) -> float:
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 
+INITIAL_UTILISATION = 0.35
+"""Mean CPU demand as a share of the quota: the median share at which the latency of the services that Erms measured
+starts to climb."""
+LEAST_UTILISATION = 0.05
+"""What is left of it for requests, at least, where a container's idling takes more: a choice."""
+
 
 class Hosts(StrictModel):
     """The hosts (nodes) that run the application's containers, all alike."""
@@ -71,9 +77,8 @@ class Scenario(StrictModel):
     """Time between changes of replica counts (Imbres section 6.1)."""
     startup_s: float = Field(default=5.0, ge=0.0)
     """Time from the creation of a container until it takes requests [s]: estimate."""
-    initial_utilisation: float = Field(default=0.35, gt=0.0, le=1.0)
-    """At the start every microservice has the containers that put its mean CPU demand at this share of its quota; 0.35
-    is the median share at which the latency of the services that Erms measured starts to climb."""
+    initial_utilisation: float = Field(default=INITIAL_UTILISATION, gt=0.0, le=1.0)
+    """At the start every microservice has the containers that put its mean CPU demand at this share of its quota."""
     initial_replicas: dict[str, int] = Field(default_factory=dict)
     """Overrides of the initial count, per microservice."""
     min_replicas: int = Field(default=1, ge=1)
@@ -141,7 +146,8 @@ class Scenario(StrictModel):
         counts: dict[str, int] = {}
         for name in self.application.microservice_names:
             quota = self.application.cores_of(name)
-            share = max(self.initial_utilisation - self.application.microservices[name].idle_cores / quota, 0.05)
+            idle = self.application.microservices[name].idle_cores / quota
+            share = max(self.initial_utilisation - idle, LEAST_UTILISATION)
             needed = math.ceil(rate * demand[name] / 1000.0 / (quota * share) - 1e-9)
             counts[name] = self.initial_replicas.get(name, min(max(needed, self.min_replicas), self.max_replicas))
         return counts

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.alibaba.demand import CONTAINER_CORES, CONTAINER_MEMORY_MB
 from imbres_gym.alibaba.files import build_application, build_scenario, write_scenario
-from imbres_gym.alibaba.generator import CORES, MEMORY_MB, GeneratedCluster
+from imbres_gym.alibaba.generator import GeneratedCluster
 from imbres_gym.alibaba.interference import moving_interference
 from imbres_gym.alibaba.latency import reachable_sla_ms
 from imbres_gym.alibaba.trees import Tree
@@ -60,7 +61,7 @@ def application_data(cluster: GeneratedCluster) -> dict[str, Any]:
         "name": f"alibaba-{len(names)}-{cluster.seed}",
         "description": f"{len(names)} microservices and {len(classes)} services after Alibaba's statistics",
         "source": "call graphs, repeats and popularity: imbres_gym/alibaba/statistics.json; all else: estimate",
-        "container": {"cores": CORES, "memory_mb": MEMORY_MB},
+        "container": {"cores": CONTAINER_CORES, "memory_mb": CONTAINER_MEMORY_MB},
         "hop_ms": HOP_MS,
         "microservices": {
             name: {"operations": {"call": {"cpu_ms": float(f"{cpu_ms:.3g}")}}}
@@ -80,11 +81,11 @@ def scenario_data(cluster: GeneratedCluster, application: Application) -> dict[s
     """The scenario's file, without the application, which is that of `application_data`."""
     names, counts = microservice_names(len(cluster.kind)), cluster.sizes.containers
     per_host = math.ceil(SPARE_ROOM * counts.sum() / cluster.n_hosts)
-    cores = max(LEAST_HOST_CORES, per_host * CORES)
+    cores = max(LEAST_HOST_CORES, per_host * CONTAINER_CORES)
     interference = moving_interference(cluster.levels)
     return {
         "description": f"{len(names)} microservices, {counts.sum()} containers, {cluster.n_hosts} hosts, as Alibaba's",
-        "hosts": {"count": cluster.n_hosts, "cores": cores, "memory_mb": cores / CORES * MEMORY_MB},
+        "hosts": {"count": cluster.n_hosts, "cores": cores, "memory_mb": cores / CONTAINER_CORES * CONTAINER_MEMORY_MB},
         "workload": {"kind": "constant", "rps": float(f"{cluster.sizes.rps:.4g}")},
         "interference": {"kind": "moving", **interference.model_dump(exclude={"kind"}, mode="json")},
         "sla_ms": reachable_sla_ms(application),

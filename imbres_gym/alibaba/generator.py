@@ -1,6 +1,6 @@
 """A cluster like Alibaba's: services and their call trees, microservices, containers, and hosts with interference.
 
-Everything is in arrays; `imbres_gym.alibaba.scenarios` turns it into a scenario.
+Everything is in arrays; `imbres_gym.alibaba.generated` turns it into a scenario.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.alibaba.demand import CONTAINER_CORES
 from imbres_gym.alibaba.interference import host_levels
 from imbres_gym.alibaba.sharing import SharedTrees, share_microservices
 from imbres_gym.alibaba.sizing import Sizes, kinds, size_microservices
 from imbres_gym.alibaba.statistics import branching_statistics, call_statistics
 from imbres_gym.alibaba.trees import draw_tree
 from imbres_gym.config import ConfigError
+from imbres_gym.scenario import INITIAL_UTILISATION
 
 Floats = NDArray[np.float64]
 
-CORES, MEMORY_MB = 4.0, 8192.0
-"""Of a container: Imbres section 6.4."""
-UTILISATION = 0.35
-"""Mean CPU demand of a microservice as a share of its containers' quota: as in the other scenarios."""
 MEAN_CONTAINERS = 200
 """Containers of a microservice, in the mean, where there is room: the 300,000 containers of 1,500 microservices."""
 CONTAINERS_PER_HOST = 75
@@ -79,7 +77,7 @@ def generate(microservices: int, hosts: int, seed: int, containers: int | None =
     popularity = _popularity(len(shared.trees), calls.log10_requests, for_mix)
     per_request = _calls_per_request(shared, popularity)
     kind = kinds(microservices, shared.pairs(), np.unique([targets[0] for targets in shared.microservice]))
-    sizes = size_microservices(per_request, kind, containers, CORES, UTILISATION, for_sizes)
+    sizes = size_microservices(per_request, kind, containers, CONTAINER_CORES, INITIAL_UTILISATION, for_sizes)
     return GeneratedCluster(seed, shared, popularity, kind, per_request, sizes, hosts, host_levels(hosts, for_hosts))
 
 

@@ -28,11 +28,11 @@ from imbres_gym.alibaba.merging import Node, call_tree
 from imbres_gym.alibaba.services import RECORDED_SHARE, Service, Services, read_services
 from imbres_gym.alibaba.traces import Callee
 from imbres_gym.config import ConfigError
+from imbres_gym.scenario import INITIAL_UTILISATION
 
 LEAST_STORE_MS = 0.5
 """Latency of a store call that was recorded as 0, which means less than 1 ms: estimate, the middle."""
 LONGEST_EPISODE_S = 1800
-_UTILISATION = 0.35  # that containers start with, as in every scenario
 
 INTERFERENCE, WORKLOAD, SERVICES = "interference.csv", "workload.txt", "services.csv"
 
@@ -49,8 +49,10 @@ class Written:
     rps: float
     """Mean requests/s of the workload."""
     hosts: int
-    seconds: float
-    """Time that the recorded series cover [s]."""
+    minutes_of_calls: int
+    """That the workload replays, again and again if the episode is longer."""
+    minutes_of_hosts: int
+    """That interference replays."""
 
 
 def write_recorded(
@@ -67,7 +69,8 @@ def write_recorded(
         heading: comment at the top of the files.
 
     Raises:
-        ConfigError: a table is missing, tables do not overlap in time, or the rate is not known and not given.
+        ConfigError: a table is missing, tables do not overlap in time, no request is recorded then, or the rate is not
+            known and not given.
     """
     services, hosts = read_services(digest, n_services), read_hosts(digest, n_hosts)
     per_minute = _overlapping(services, hosts)
@@ -80,7 +83,7 @@ def write_recorded(
     application = build_application(data)
     busy_cores = float(rates.max()) * sum(application.cpu_ms_per_request().values()) / 1000.0
     n_used = hosts.cpu.shape[1]
-    cores = max(LEAST_HOST_CORES, math.ceil(SPARE_ROOM * (busy_cores / _UTILISATION) / n_used + CONTAINER_CORES))
+    cores = max(LEAST_HOST_CORES, math.ceil(SPARE_ROOM * (busy_cores / INITIAL_UTILISATION) / n_used + CONTAINER_CORES))
     start = max(services.first_minute, hosts.first_minute) - hosts.first_minute
     cpu = hosts.cpu[start:]
     scenario = {
@@ -100,7 +103,7 @@ def write_recorded(
     written = write_scenario(folder, data, scenario, heading, series)
     microservices = application.microservices.values()
     measured = sum(microservice.source == MEASURED for microservice in microservices)
-    return Written(written, services, len(microservices), measured, float(rates.mean()), n_used, 60.0 * len(cpu))
+    return Written(written, services, len(microservices), measured, float(rates.mean()), n_used, len(rates), len(cpu))
 
 
 def _overlapping(services: Services, hosts: RecordedHosts) -> NDArray[np.int64]:
@@ -113,7 +116,12 @@ def _overlapping(services: Services, hosts: RecordedHosts) -> NDArray[np.int64]:
             f"hosts are recorded from minute {hosts.first_minute} to {last_hosts}, calls from {services.first_minute} "
             f"to {last_calls}: they do not overlap; fetch files of the same time"
         )
-    return per_minute[:, first - services.first_minute :]
+    overlapping = per_minute[:, first - services.first_minute :]
+    if not overlapping.any():
+        raise ConfigError(
+            f"no request is recorded of the services after minute {first}, when hosts are; fetch files of the same time"
+        )
+    return overlapping
 
 
 def _requests_per_sample(digest: Digest, per_minute: NDArray[np.int64], rps: float | None) -> float:

@@ -50,7 +50,6 @@ class Services:
     first_minute: int
     """Of the table [min since the start of the trace]."""
     all_services: int
-    all_requests: int
     unusable: int
     """Of the requests of the largest services that were looked at: those whose entry is unknown or another one."""
     looked_at: int
@@ -90,7 +89,7 @@ def read_services(digest: Digest, most: int) -> Services:
         raise ConfigError(
             f"no request of {looked_at} has an entry that is known; use more files of calls, or a larger --sample"
         )
-    return Services(tuple(found), first, requests["service"].n_unique(), len(requests), unusable, looked_at)
+    return Services(tuple(found), first, requests["service"].n_unique(), unusable, looked_at)
 
 
 def _requests(digest: Digest) -> pl.DataFrame:

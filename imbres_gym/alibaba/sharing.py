@@ -37,8 +37,6 @@ class SharedTrees:
     microservice: tuple[NDArray[np.int64], ...]
     """For each tree (n_calls,): index of the microservice; -1 for a call to a store."""
     n_microservices: int
-    n_entries: int
-    """The microservices that end users call have the lowest ranks, and come in any order."""
 
     def calls(self) -> Iterator[tuple[int, int, int]]:
         """Every (service, call, microservice) that is no store."""
@@ -75,7 +73,7 @@ def share_microservices(trees: Iterator[Tree], n_microservices: int, rng: np.ran
         kept = target != DROPPED
         taken.append(tree.pruned(kept))
         targets.append(target[kept])
-    return SharedTrees(tuple(taken), tuple(targets), crowd.count, crowd.entries)
+    return SharedTrees(tuple(taken), tuple(targets), crowd.count)
 
 
 def _assign(tree: Tree, crowd: _Crowd) -> NDArray[np.int64]:

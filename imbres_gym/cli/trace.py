@@ -97,7 +97,7 @@ def scenario(
         console.print(
             f"{len(found.services)} of {found.all_services} services, {written.microservices} microservices (CPU "
             f"demand of {written.measured} from the trace), {written.hosts} hosts, {written.rps:.1f} requests/s, "
-            f"{written.seconds / 60:.0f} min recorded\n"
+            f"recorded: {written.minutes_of_calls} min of calls, {written.minutes_of_hosts} min of hosts\n"
             f"{found.unusable} of {found.looked_at} requests had no entry that is known, or another one\n\n"
             f"  scenario     {written.scenario}",
             soft_wrap=True,

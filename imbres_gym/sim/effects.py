@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from imbres_gym.config import StrictModel
@@ -55,3 +57,7 @@ class Effects(StrictModel):
     """CPU demand grows by `connection_cost * (n / 500) ** connection_exponent` with n open connections (mean of
     incoming and outgoing): Imbres Fig. 11(a), +31 % at 500 and +18 % at 200 downstream containers."""
     connection_exponent: NonNegative = 0.59
+
+    def connection_factor(self, connections: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factor on the CPU demand of containers with so many open connections, see `connection_cost`."""
+        return np.asarray(1.0 + self.connection_cost * (connections / 500.0) ** self.connection_exponent)

@@ -269,11 +269,9 @@ class EventCluster:
         self._route()
 
     def _route(self) -> None:
-        episode, effects = self._now, self._scenario.effects
+        episode = self._now
         slots = episode.state.slots
         episode.routing = build_routing(slots, self._info.pairs, episode.proportions, episode.ready, episode.plan)
         if episode.balancer is not Balancer.WEIGHTED:
             self._connect_clients()
-        slots["factor"] = (
-            1.0 + effects.connection_cost * (episode.routing.per_slot / 500.0) ** effects.connection_exponent
-        )
+        slots["factor"] = self._scenario.effects.connection_factor(episode.routing.per_slot)

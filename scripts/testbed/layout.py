@@ -42,7 +42,6 @@ KUBELET_PORT = 10250
 
 NODE_CORES = 0.6
 """CPU quota of a node: three of them and the control plane share a machine of two cores."""
-NODE_MEMORY_MB = 2048
 NETWORK_BITS_PER_S = 1e9
 """Bandwidth that a node's network utilisation is measured against: estimate, a common link; the bed's is faster."""
 CGROUPS = Path("/sys/fs/cgroup")

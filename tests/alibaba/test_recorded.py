@@ -95,6 +95,16 @@ def test_tables_of_different_times_are_refused(tmp_path: Path) -> None:
         made(result, tmp_path / "out")
 
 
+def test_how_many_minutes_of_calls_and_hosts_there_are_is_said(tmp_path: Path) -> None:
+    folder = trace_files.write_download(tmp_path / "data", "v2021")
+    header, *rows = trace_files.table("v2021", "Node").splitlines()
+    later = [f"{int(row.split(',', 1)[0]) + 7 * 60_000},{row.split(',', 1)[1]}" for row in rows]
+    trace_files.write(folder, "Node/Node", "\n".join([header, *later]), ".csv")
+    result = digest(folder, tmp_path / "kept", 1.0, lambda part, position, finished: None)
+    written, _ = made(result, tmp_path / "out")
+    assert (written.minutes_of_calls, written.minutes_of_hosts) == (3, 10)
+
+
 def test_a_scenario_is_not_overwritten(digest_of: Callable[[str], Digest], tmp_path: Path) -> None:
     result = digest_of("v2021")
     made(result, tmp_path / "out")

@@ -280,7 +280,7 @@ class FluidCluster(MeasuresInPlace):
         episode.work = episode.bundle = None
 
     def _topology(self, slots: NDArray[np.void], shape: tuple[int, int], plan: ConnectionPlan) -> Topology:
-        kinds, effects = self._kinds, self._scenario.effects
+        kinds = self._kinds
         fleet = muster(slots, shape, kinds.members, kinds.of_microservice)
         rows = connect(fleet, self._info.pairs, plan)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
@@ -288,7 +288,7 @@ class FluidCluster(MeasuresInPlace):
             fleet=fleet,
             rows=rows,
             connections=connections,
-            factor=1.0 + effects.connection_cost * (degree / 500.0) ** effects.connection_exponent,
+            factor=self._scenario.effects.connection_factor(degree),
         )
 
 

@@ -27,7 +27,7 @@ from imbres_gym.sim.fluid.histogram import NODES, SCRATCH, after_delays, convolv
 Floats = NDArray[np.float64]
 
 FAR = 5.0
-"""Of a mean delay: how far the delays of a call reach."""
+"""Of a mean delay: how far the delays of a call reach (a choice: 0.7 % are longer)."""
 
 
 class Times(NamedTuple):

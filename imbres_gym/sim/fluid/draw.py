@@ -111,6 +111,7 @@ def measured_own(moments, quantiles, samples, streams, mean, p95, scale):
         few = min(1.0, math.sqrt(inflation / count))
         one, other = normal(streams, DELAYS), normal(streams, DELAYS)
         true = moments[cell, MEAN]
+        # A normal error has no bounds; these, far beyond what counts of spans allow, are a choice.
         mean[cell] = max(0.1 * true, true + math.sqrt(max(variance, 0.0)) * few * one)
         shift = math.sqrt(0.95 / 0.05) * few * (one + other) * math.sqrt(0.5)
         p95[cell] = at_level(quantiles[cell], 0.05 * math.exp(-min(max(shift, -2.0), 2.0)))

@@ -22,10 +22,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ROUNDS = 4
-"""Upstream overload holds back calls, which may end overload downstream: passes over the flow of a step, at most."""
+"""Upstream overload holds back calls, which may end overload downstream: passes over the flow of a step, at most.
+A choice: what has not settled then does in the next step."""
 
 SETTLED = 1e-3
-"""Change of the share of calls that pass below which another pass is not worth it."""
+"""Change of the share of calls that pass below which another pass is not worth it: a choice."""
 
 
 class Model(NamedTuple):
