@@ -202,24 +202,29 @@ class EventCluster:
         if wake(episode, now_s * 1e3):
             self._topology_changed()
 
-    def _equip(self, episode: Episode, index: int, phase: float) -> None:
-        """Give a new container its quota, at a phase of its period, and its limits."""
-        program, effects = self._program, self._scenario.effects
-        slot = episode.slots[index]
-        microservice = int(slot["microservice"])
-        forget_server(episode.state.balancing, index)
-        slot["quota"] = (program.cores[microservice] - program.idle_cores[microservice]) * program.period_ms
-        slot["left"] = slot["quota"]
-        slot["period"] = program.period_ms
-        slot["wake_loss"] = effects.wake_loss_ms
-        slot["slack"] = effects.slack_ms
-        slot["cpus"] = effects.cpus
-        slot["period_end"] = episode.now_ms + phase * program.period_ms
-        slot["last"] = episode.now_ms
-        slot["factor"] = 1.0
-        slot["parallelism"] = program.parallelism[microservice]
-        slot["workers"] = program.workers[microservice]
-        slot["queue_limit"] = program.accept_queue[microservice]
+    def _equip(self, episode: Episode, new: NDArray[np.int64], phases: NDArray[np.float64]) -> None:
+        """Give new containers their quota, at a phase of its period, and their limits."""
+        program, effects, slots = self._program, self._scenario.effects, episode.slots
+        microservice = slots["microservice"][new]
+        for slot in new.tolist():
+            forget_server(episode.state.balancing, slot)
+        quota = (program.cores[microservice] - program.idle_cores[microservice]) * program.period_ms
+        values = {
+            "quota": quota,
+            "left": quota,
+            "period": program.period_ms,
+            "wake_loss": effects.wake_loss_ms,
+            "slack": effects.slack_ms,
+            "cpus": effects.cpus,
+            "period_end": episode.now_ms + phases * program.period_ms,
+            "last": episode.now_ms,
+            "factor": 1.0,
+            "parallelism": program.parallelism[microservice],
+            "workers": program.workers[microservice],
+            "queue_limit": program.accept_queue[microservice],
+        }
+        for name, value in values.items():
+            slots[name][new] = value
 
     def _balance_by(self, balancer: Balancer) -> None:
         """Another balancer starts without memory; the one in force goes on."""

@@ -50,13 +50,13 @@ class Lifecycle(Generic[P]):
     Attributes:
         info: sizes and limits.
         host_memory_mb: memory of a host.
-        equip: fills in what the engine has of a new container besides; gets the population, the slot and the phase
-            of the container's CFS period [0-1).
+        equip: fills in what the engine has of new containers besides; gets the population, (n,) slots of one
+            microservice and (n,) phases of the containers' CFS periods [0-1).
     """
 
     info: ClusterInfo
     host_memory_mb: float
-    equip: Callable[[P, int, float], None]
+    equip: Callable[[P, NDArray[np.int64], NDArray[np.float64]], None]
 
     def reconcile(self, population: P, startup_s: float) -> bool:
         """Create or remove containers until there are as many as wanted, or no host has room.
@@ -89,29 +89,30 @@ class Lifecycle(Generic[P]):
         used_cores = np.bincount(hosts, info.cores[kinds], n_hosts)
         used_mb = np.bincount(hosts, info.memory_mb[kinds], n_hosts)
         placement = _placement_of(population, microservice)
-        free = np.flatnonzero(slots["life"] == FREE)
-        while len(free) < count:
-            population.more_slots()
-            slots = population.slots
-            free = np.flatnonzero(slots["life"] == FREE)
-        for slot in free[:count]:
-            free_cores, free_mb = capacity[0] - used_cores, capacity[1] - used_mb
+        free_cores, free_mb = capacity[0] - used_cores, capacity[1] - used_mb
+        placed, phases = [], []
+        for _ in range(count):
             host = place(counts, free_cores, free_mb, need, capacity, population.rng, placement)
             if host < 0:
-                return
-            record = slots[slot]
-            slots[slot] = np.zeros((), slots.dtype)
-            record["id"] = population.next_id
-            record["created"] = population.now_ms
-            record["ready_at"] = population.now_ms + startup_s * 1e3
-            record["life"] = PENDING
-            record["microservice"] = microservice
-            record["host"] = host
-            self.equip(population, int(slot), population.rng.random())
-            population.next_id += 1
+                break
+            placed.append(host)
+            phases.append(population.rng.random())
             counts[host] += 1
-            used_cores[host] += need[0]
-            used_mb[host] += need[1]
+            free_cores[host] -= need[0]
+            free_mb[host] -= need[1]
+        while np.count_nonzero(population.slots["life"] == FREE) < len(placed):
+            population.more_slots()
+        slots = population.slots
+        new = np.flatnonzero(slots["life"] == FREE)[: len(placed)]
+        slots[new] = np.zeros((), slots.dtype)
+        slots["id"][new] = population.next_id + np.arange(len(new))
+        slots["created"][new] = population.now_ms
+        slots["ready_at"][new] = population.now_ms + startup_s * 1e3
+        slots["life"][new] = PENDING
+        slots["microservice"][new] = microservice
+        slots["host"][new] = placed
+        self.equip(population, new, np.array(phases))
+        population.next_id += len(new)
 
 
 def _remove(population: Population, microservice: int, count: int) -> None:

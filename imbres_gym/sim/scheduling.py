@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from imbres_gym.jit import compiled
 
+NOTHING_WANTED = np.zeros(0, np.int64)
+
 
 def place(
     counts: NDArray[np.int64],
@@ -36,9 +38,8 @@ def place(
             less `counts`, is the largest. None leaves it to the score.
     """
     best = np.empty(len(counts), np.int64)
-    nothing_wanted = np.zeros(0, np.int64)
     n = _best_hosts(
-        counts, free_cores, free_memory_mb, need, capacity, nothing_wanted if wanted is None else wanted, best
+        counts, free_cores, free_memory_mb, need, capacity, NOTHING_WANTED if wanted is None else wanted, best
     )
     if n == 0:
         return -1

@@ -292,5 +292,5 @@ class FluidCluster(MeasuresInPlace):
         )
 
 
-def _nothing_more(episode: FluidEpisode, slot: int, phase: float) -> None:
-    """A container of the fluid engine has nothing besides what every container has."""
+def _nothing_more(episode: FluidEpisode, slots: Ints, phases: Floats) -> None:
+    """Containers of the fluid engine have nothing besides what every container has."""
