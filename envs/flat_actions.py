@@ -175,7 +175,9 @@ def _values(action: Any, space: gym.Space[Any]) -> NDArray[np.float64] | None:
         values = np.asarray(action, np.float64)
     except (TypeError, ValueError):
         return None
-    return np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0) if values.shape == space.shape else None
+    if values.shape != space.shape:
+        return None
+    return np.asarray(np.minimum(np.maximum(np.where(np.isnan(values), 0.0, values), -1.0), 1.0))
 
 
 def _checked_step(max_step: int) -> int:
