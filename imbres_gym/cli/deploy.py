@@ -10,14 +10,18 @@ import typer
 from imbres_gym.cli.errors import clear_errors, duration_seconds
 
 Context = Annotated[
-    str, typer.Option(help="Context of the kubeconfig file, or `in-cluster`; there is no default, so that none is hit.")
+    str | None,
+    typer.Option(
+        help="Context of the kubeconfig file, or `in-cluster`; there is no default, so that none is hit. "
+        "A dry run needs none."
+    ),
 ]
 Kubeconfig = Annotated[Path | None, typer.Option(help="Kubeconfig file.  [default: ~/.kube/config]")]
 
 
 def deploy(
     application: Annotated[str, typer.Argument(help="Name or YAML file of an application.")],
-    context: Context,
+    context: Context = None,
     kubeconfig: Kubeconfig = None,
     namespace: Annotated[str, typer.Option(help="Namespace; it is made if missing.")] = "default",
     replicas: Annotated[
@@ -58,6 +62,8 @@ def deploy(
 
             typer.echo(yaml.safe_dump_all(objects, sort_keys=False), nl=False)
             return
+        if context is None:
+            raise ConfigError("missing: --context NAME")
         from imbres_gym.live import deploy as steps
 
         limit_s = duration_seconds(timeout, "--timeout")

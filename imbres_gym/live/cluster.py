@@ -83,7 +83,7 @@ class LiveCluster:
         identity = make_identity()
         lease = f"imbres-gym.{config.application.name}"
         self._elector = Elector(client, config.namespace, lease, identity, config.election)
-        self._coordinator = Coordinator(config, self._state.nodes)
+        self._coordinator = Coordinator(config, self._state.nodes, clock)
         self._actions = Actions(client, config, self._info, identity, lambda: self._elector.leads, dry_run)
         self._reporter = Reporter(self._info, self._journal, self._metrics, dry_run)
         self._started = False
@@ -122,6 +122,7 @@ class LiveCluster:
         self._telemetry_reasons: tuple[str, ...] = ()
         self._time_s = 0.0
         self._start_s = self._next_s = self._clock()
+        self._coordinator.begin()
         self._containers = self._registry.number(self._state.pods, 0.0)
         self._keeper.forget(self._containers.table())
         found = self._actions.plan_in_force(self._state, self._containers)

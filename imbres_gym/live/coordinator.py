@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,16 +36,22 @@ class Coordinator:
     Args:
         config: where, and with which queries.
         hosts: the nodes, in the order of every array over hosts.
+        clock: monotonic [s].
     """
 
-    def __init__(self, config: LiveConfig, hosts: Sequence[Node]) -> None:
+    def __init__(self, config: LiveConfig, hosts: Sequence[Node], clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._hosts = list(hosts)
         self._prometheus = PrometheusClient(config.prometheus.url, config.prometheus.timeout_s)
         self._jaeger = JaegerClient(config.jaeger) if config.jaeger else None
         self._span_log = SpanLog(config.application)
-        self._began_s = time.monotonic()
+        self._clock = clock
         self._ever: set[str] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """An episode starts now: the times of spans count from here."""
+        self._began_s = self._clock()
 
     def measure(self, pods: Collection[str]) -> Measurement:
         """Everything that can be known now.
@@ -163,7 +169,7 @@ class Coordinator:
             return
         application = self._config.application
         entries = [application.microservice_names[index] for index in application.entries]
-        now_s, since_start_s = self._prometheus.now_s(), time.monotonic() - self._began_s
+        now_s, since_start_s = self._prometheus.now_s(), self._clock() - self._began_s
         try:
             traces = self._jaeger.recent(entries, now_s)
         except Unreachable as error:

@@ -221,7 +221,9 @@ def _ask_agents(client: Client, config: LiveConfig, nodes: list[str], wait_s: fl
         while True:
             plans = controller.objects()
             for node in sorted(waiting):
-                plan = plans[plan_name(config.application.name, node)]
+                plan = plans.get(plan_name(config.application.name, node))
+                if plan is None:
+                    continue  # a controller that runs meanwhile has no use for an empty plan
                 status = plan.get("status") or {}
                 if status.get("observedGeneration") == plan.metadata.generation:
                     waiting.discard(node)

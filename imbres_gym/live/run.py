@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,11 +79,15 @@ def run_live(run: LiveRun, stream: TextIO) -> None:
             stack.callback(_serve(run.config.metrics_port, metrics).close)
         journal = Journal(streams)
         env = _make_env(run, journal, metrics)
-        stack.enter_context(_stopped_by_signals())
+        ignore_signals = stack.enter_context(_stopped_by_signals())
         stack.callback(env.close)
-        live = env.unwrapped
-        agent = make_agent(run.agent, live.cluster_info, run.config.seed, live.scenario)
-        _play(env, agent, run.config.seed, None if folder is None else folder / "tensorboard")
+        try:
+            live = env.unwrapped
+            agent = make_agent(run.agent, live.cluster_info, run.config.seed, live.scenario)
+            _play(env, agent, run.config.seed, None if folder is None else folder / "tensorboard")
+        finally:
+            # Whatever ended the run: a signal that came while the cluster is given back would cut that off.
+            ignore_signals()
 
 
 def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
@@ -120,20 +124,27 @@ def _play(env: Any, agent: Agent, seed: int, logs: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run, and later ones not disturb the way out."""
+def _stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """Let the first SIGINT or SIGTERM end the run, and later ones not disturb the way out.
+
+    Yields:
+        What ignores both from then on, for a run that ends by itself.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
 
-    def stop(number: int, frame: object) -> None:
+    def ignore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def stop(number: int, frame: object) -> None:
+        ignore()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield ignore
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

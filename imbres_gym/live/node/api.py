@@ -71,7 +71,7 @@ class KubernetesApi:
                 if item.metadata is not None and item.spec is not None:
                     pod = Pod(item.metadata.namespace or "", item.metadata.name or "", _hands_off(item.spec))
                     found[item.metadata.uid or ""] = pod
-        except _http_error() as error:
+        except _failures() as error:
             raise ApiUnavailable(f"the pods of this node cannot be listed: {error}") from None
         return found
 
@@ -86,7 +86,7 @@ class KubernetesApi:
             if error.status.code == NOT_FOUND:
                 return True
             raise ApiUnavailable(f"namespace {namespace} cannot be read: {error}") from None
-        except _http_error() as error:
+        except _failures() as error:
             raise ApiUnavailable(f"namespace {namespace} cannot be read: {error}") from None
         annotations = (item.metadata.annotations if item.metadata else None) or {}
         return annotations.get(KILL_SWITCH) == "true"
@@ -104,7 +104,7 @@ class KubernetesApi:
         except ApiError as error:
             if error.status.code != NOT_FOUND:
                 raise ApiUnavailable(f"the status of plan {name} cannot be written: {error}") from None
-        except _http_error() as error:
+        except _failures() as error:
             raise ApiUnavailable(f"the status of plan {name} cannot be written: {error}") from None
 
 
@@ -120,7 +120,9 @@ def _hands_off(spec: PodSpec) -> str | None:
     return None
 
 
-def _http_error() -> type[Exception]:
+def _failures() -> tuple[type[Exception], ...]:
+    """What lightkube raises where there is no answer, or none that can be read: what a proxy sends may be no JSON."""
     import httpx2
 
-    return httpx2.HTTPError
+    # KeyError: it looks for the content type of an error, which may have none.
+    return httpx2.HTTPError, ValueError, KeyError

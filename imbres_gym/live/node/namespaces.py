@@ -55,7 +55,8 @@ class Command:
                 [*before, *self.words],
                 input=self.text,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",  # what others wrote there, such as a comment, may be in any encoding
                 timeout=COMMAND_TIMEOUT_S,
                 pass_fds=descriptors,
                 check=False,

@@ -50,8 +50,15 @@ def script(rules: Rules) -> str:
 
 
 def parse_json(text: str) -> Found:
-    """Read the output of `nft --json list table`."""
-    items = json.loads(text)["nftables"]
+    """Read the output of `nft --json list table`.
+
+    Raises:
+        CommandFailed: it is no listing.
+    """
+    try:
+        items = json.loads(text)["nftables"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CommandFailed(f"nft: its listing cannot be read: {error or type(error).__name__}") from None
     chains = [item["chain"] for item in items if "chain" in item]
     hooks = sum(chain.get("hook") == "output" and chain.get("prio") == PRIORITY for chain in chains)
     try:

@@ -148,7 +148,7 @@ def test_every_shipped_application_can_be_deployed(name: str) -> None:
 
 
 def test_a_dry_run_prints_the_objects_and_asks_no_cluster(application: Application) -> None:
-    words = ["deploy", "bed-chain", "--context", "nowhere", "--kubeconfig", "/nonexistent", "--namespace", "shop"]
+    words = ["deploy", "bed-chain", "--kubeconfig", "/nonexistent", "--namespace", "shop"]
     done = CliRunner().invoke(app, [*words, "--replicas", "2", "--replicas", "orders=3", "--dry-run"])
     assert done.exit_code == 0, done.output
     options = DeployOptions("shop", replicas={"frontend": 2, "catalogue": 2, "pricing": 2, "orders": 3})
@@ -158,12 +158,13 @@ def test_a_dry_run_prints_the_objects_and_asks_no_cluster(application: Applicati
 
 @pytest.mark.parametrize("word", ["two", "=2", "orders=", "orders=-1"])
 def test_malformed_replicas_are_refused(word: str) -> None:
-    done = CliRunner().invoke(app, ["deploy", "bed-chain", "--context", "c", "--replicas", word, "--dry-run"])
+    done = CliRunner().invoke(app, ["deploy", "bed-chain", "--replicas", word, "--dry-run"])
     assert done.exit_code == 2
     assert f"--replicas {word}: write a number" in done.output
 
 
-def test_the_context_must_be_named() -> None:
-    done = CliRunner().invoke(app, ["deploy", "bed-chain"])
+@pytest.mark.parametrize("more", [[], ["--delete"]])
+def test_the_context_must_be_named(more: list[str]) -> None:
+    done = CliRunner().invoke(app, ["deploy", "bed-chain", *more])
     assert done.exit_code == 2
-    assert "--context" in done.output
+    assert "missing: --context" in done.output

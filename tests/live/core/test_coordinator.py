@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_clock import Clock
 from fake_telemetry import FakeJaeger, buckets
 from fake_traces import SECOND, otlp
 from live_bed import NODES, Bed
@@ -199,8 +200,20 @@ def test_traces_are_asked_for_and_timed_by_the_clock_of_prometheus(
     (_, asked) = jaeger.asked[0]
     edges = [datetime.fromisoformat(asked[f"query.start_time_{edge}"]).timestamp() for edge in ("min", "max")]
     assert edges == pytest.approx([SECOND - 14.0, SECOND + 1.0], abs=10.0)
-    # The first span began 3 s before the run did, by that clock.
-    assert spans["start_s"][0] == pytest.approx(-3.0, abs=10.0)
+    # By that clock the first span began 3 s before the end of the first interval of 5 s.
+    assert spans["start_s"][0] == pytest.approx(2.0, abs=10.0)
+
+
+def test_the_times_of_spans_count_from_the_reset(
+    bed: Bed, jaeger: FakeJaeger, make_live: Callable[..., LiveCluster], clock: Clock
+) -> None:
+    bed.prometheus.time_s = SECOND + 3.0
+    cluster = make_live({"jaeger": {"url": jaeger.url}})
+    for trace in ("first", "second"):
+        clock.sleep(7200.0)  # on standby, or between two episodes
+        jaeger.answers["/api/v3/traces"] = (200, otlp(trace, rows(bed)))
+        # The interval of 5 s ended 3 s after the span began.
+        assert cluster.reset(0).spans["start_s"][0] == pytest.approx(2.0, abs=3.0)
 
 
 def test_without_jaeger_the_run_goes_on(bed: Bed, jaeger: FakeJaeger, make_live: Callable[..., LiveCluster]) -> None:

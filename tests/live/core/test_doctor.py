@@ -160,6 +160,18 @@ def test_a_node_without_an_agent_is_named(bed: Bed) -> None:
     assert bed.plans() == {}
 
 
+def test_a_plan_that_a_running_controller_takes_away_is_no_answer(bed: Bed) -> None:
+    def take_away(method: str, path: str) -> None:
+        if method == "GET" and path.endswith("/connectionplans"):
+            bed.kubernetes.objects.pop(("connectionplans", NAMESPACE, "shop.node-b"), None)
+
+    bed.kubernetes.fail = take_away
+    with node_agents(bed):
+        check = checks(bed)["node agents"]
+    assert not check.ok and check.detail == "no answer from node-b in 0.3 s"
+    assert bed.plans() == {}
+
+
 def test_what_an_agent_complains_about_is_passed_on(bed: Bed) -> None:
     with node_agents(bed, error="no iptables"):
         check = checks(bed)["node agents"]

@@ -134,6 +134,27 @@ def test_sigterm_gives_the_cluster_back(bed: Bed) -> None:
     assert not bed.plans()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_on_the_way_out_leaves_nothing_half_done(bed: Bed, number: signal.Signals) -> None:
+    bed.own_s["node-a"] = 0.05
+    process = start(arguments(bed, "--duration", "0.5s"))
+    sent: list[str] = []
+
+    def signal_at_the_first_deletion(method: str, path: str) -> None:
+        if method == "DELETE" and not sent:
+            sent.append(path)
+            process.send_signal(number)
+            time.sleep(0.2)  # the process has it before it has the answer
+
+    bed.kubernetes.fail = signal_at_the_first_deletion
+    lines, errors = process.communicate(timeout=60)
+    assert sent and process.returncode == 0, errors
+    stop = events(lines)[-1]
+    assert (stop["event"], stop["left"]) == ("stop", "restore")
+    assert not bed.plans()
+    assert bed.kubernetes.get("leases", "imbres-gym.shop", "shop")["spec"]["holderIdentity"] == ""
+
+
 def test_head_may_close_the_pipe(bed: Bed) -> None:
     process = start(arguments(bed))
     assert process.stdout is not None

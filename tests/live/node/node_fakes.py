@@ -147,6 +147,8 @@ class ApiServer:
         self.namespaces: dict[str, dict[str, str]] = {"shop": {}}
         self.requests: list[tuple[str, str]] = []
         self.refuse: int | None = None
+        self.nonsense: tuple[int, bytes] | None = None
+        """Status and content of every answer but a watch's, without a content type; None answers in earnest."""
         self._version = 100
         self._lock = threading.Lock()
         self._history: list[tuple[int, str]] = []
@@ -309,8 +311,11 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 return
             code, content = server.answer(self.command, parts.path, query, body)
             data = json.dumps(content).encode()
+            if server.nonsense:
+                code, data = server.nonsense
             self.send_response(code)
-            self.send_header("Content-Type", "application/json")
+            if not server.nonsense:
+                self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

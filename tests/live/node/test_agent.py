@@ -9,6 +9,7 @@ from imbres_gym.live.node.agent import Agent
 from imbres_gym.live.node.api import ApiUnavailable, Pod
 from imbres_gym.live.node.enforcer import Enforcer
 from imbres_gym.live.node.metrics import Metrics
+from imbres_gym.live.node.nftables import parse_json
 from imbres_gym.live.node.plans import StoredPlan
 from imbres_gym.live.node.rules import NOTHING, Found
 
@@ -304,6 +305,19 @@ def test_a_write_that_fails_is_reported_tried_again_and_heals(node: Node) -> Non
     assert node.api.last().error == "pod pod-a: restore ended with 4: no room"
     assert node.count("updates_total", result="failed") == 1
     node.pods.broken.clear()
+    node.later(CHECK_S)
+    assert node.pods.in_force() == {"a": WEIGHTS}
+    assert node.api.last().error is None
+
+
+def test_rules_that_cannot_be_read_are_reported_tried_again_and_heal(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.plans.set(stored())
+    with monkeypatch.context() as patch:
+        patch.setattr(node.pods, "read", lambda namespace: parse_json(""))
+        node.agent.step()
+    assert (node.api.last().error or "").startswith("pod pod-a: nft: its listing cannot be read")
     node.later(CHECK_S)
     assert node.pods.in_force() == {"a": WEIGHTS}
     assert node.api.last().error is None

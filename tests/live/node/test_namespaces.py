@@ -99,6 +99,10 @@ def test_a_command_gets_its_input_and_gives_its_output() -> None:
     assert Command(("cat",), text="some rules\n").run() == "some rules\n"
 
 
+def test_the_output_of_a_command_may_hold_any_bytes() -> None:
+    assert Command(("printf", r"caf\351: rules\n")).run() == "caf\ufffd: rules\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

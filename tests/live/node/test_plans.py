@@ -136,6 +136,25 @@ def test_a_watch_that_hangs_is_replaced(
     wait_for(lambda: generations(watch) == {NAME: 2})
 
 
+def test_a_list_that_cannot_be_read_is_tried_again(
+    server: ApiServer, watch: PlanWatch, failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.start()
+    wait_for(lambda: server.watching() == 1)
+    server.silence_watches()
+    server.put_plan(NAME, spec("a"))
+    monkeypatch.setattr(module, "SILENCE_S", 0.05)
+    time.sleep(0.1)
+    for nonsense in ((200, b"<html>"), (502, b"")):
+        server.nonsense = nonsense
+        watch.revive()
+    assert (failures, watch.plans()) == ([], [])
+    server.nonsense = None
+    watch.revive()
+    wait_for(lambda: generations(watch) == {NAME: 1})
+    assert failures == ["silent"]
+
+
 def test_a_watch_that_is_only_quiet_is_left_alone(
     server: ApiServer, watch: PlanWatch, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imbres_gym.live.connection_plan import PodRules
 from imbres_gym.live.node.iptables import parse_save, restore_text
+from imbres_gym.live.node.namespaces import CommandFailed
 from imbres_gym.live.node.nftables import parse_json, script
 from imbres_gym.live.node.rules import MILLION, NOTHING, Destination, Found, Rules, ServiceRule, rules_of, whole_shares
 
@@ -179,6 +180,12 @@ def test_nftables_choose_in_a_map_of_millionths() -> None:
 
 def test_what_nftables_list_is_read_as_it_was_written() -> None:
     assert parse_json(nft_listing()) == Found(rules=RULES, hooks=1, exists=True)
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{", "[]", "{}"])
+def test_a_listing_of_nftables_that_cannot_be_read_is_a_failed_command(text: str) -> None:
+    with pytest.raises(CommandFailed, match="nft: its listing cannot be read"):
+        parse_json(text)
 
 
 @pytest.mark.parametrize("change", [{"mod": 999_999}, {"first_end": 599_998}, {"prio": -100}])
