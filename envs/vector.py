@@ -77,8 +77,8 @@ class MicroserviceVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             first.close()
             edges = np.linspace(0, num_envs, count + 1).astype(int).tolist()
             for core, (low, high) in zip(on_core, pairwise(edges), strict=False):
-                chunk = (self.single, arguments, space, memories, num_envs)
-                self._workers.append(Worker(context, chunk, range(low, high), core))
+                of = range(low, high)
+                self._workers.append(Worker(context, self.single, arguments, memories, num_envs, of, core))
         # The first batch is never lent: it is copied where the caller still holds all others.
         self._own: Observation = batches[0]
         self._lent = [Lent(batch) for batch in batches[1:]]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from gymnasium.vector.utils import batch_space, iterate, read_from_shared_memory
@@ -85,17 +88,36 @@ class Worker:
 
     Args:
         context: starts it.
-        chunk: class and arguments of the environments, space and shared memories of the observations, and `num_envs`.
+        single: class of the environments.
+        arguments: of the environments.
+        memories: shared memories of the observations of all `num_envs` environments.
+        num_envs: how many there are.
         indices: its environments.
         core: it runs on, None is any.
     """
 
-    def __init__(self, context: SpawnContext, chunk: tuple[Any, ...], indices: range, core: int | None = None) -> None:
+    def __init__(
+        self,
+        context: SpawnContext,
+        single: type[MicroserviceEnv],
+        arguments: dict[str, Any],
+        memories: Sequence[Any],
+        num_envs: int,
+        indices: range,
+        core: int | None = None,
+    ) -> None:
         self.indices = indices
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, chunk, indices, core), daemon=True)
-        self._process.start()
+        given = (theirs, single, memories, num_envs, indices, core)
+        self._process = context.Process(target=_serve, args=given, daemon=True)
+        # The process needs nothing of the caller's main module, which might make environments, and so processes, when
+        # it is imported there: a script without `if __name__ == "__main__":`.
+        with mock.patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
+            self._process.start()
         theirs.close()
+        # Not among what it starts with: starting waits until that is read, for ever if the process is gone by then.
+        with suppress(OSError):
+            self._pipe.send(arguments)
 
     def send(self, what: str, arguments: tuple[Any, ...]) -> None:
         """Ask for `Chunk.reset` or `Chunk.step`."""
@@ -123,19 +145,28 @@ class Worker:
         self._pipe.close()
 
 
-def _serve(pipe: Connection, chunk: tuple[Any, ...], indices: range, core: int | None) -> None:
+def _serve(
+    pipe: Connection,
+    single: type[MicroserviceEnv],
+    memories: Sequence[Any],
+    num_envs: int,
+    indices: range,
+    core: int | None,
+) -> None:
     """Answer until told to stop, or until the caller is gone."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):  # the core may have been taken away
             os.sched_setaffinity(0, {core})
-    single, arguments, space, memories, num_envs = chunk
     environments: Chunk | None = None
     try:
+        arguments = pipe.recv()
         while (question := pipe.recv()) is not None:
             try:
                 if environments is None:
-                    batches = [read_from_shared_memory(space, memory, num_envs) for memory in memories]
-                    environments = Chunk(single, arguments, batches, indices)  # type: ignore[arg-type]
+                    first = single(**arguments)
+                    space: Any = first.observation_space
+                    batches: list[Any] = [read_from_shared_memory(space, memory, num_envs) for memory in memories]
+                    environments = Chunk(single, arguments, batches, indices, first)
                 what, given = question
                 pipe.send(getattr(environments, what)(*given))
             except Exception as error:

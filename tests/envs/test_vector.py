@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -111,6 +114,34 @@ def test_a_process_for_each_core_stays_on_it() -> None:
     assert on == ([{core} for core in cores] if len(cores) > 1 else [])
     assert sorted(os.sched_getaffinity(0)) == cores
     many.close()
+
+
+SCRIPT = """
+import gymnasium as gym
+import envs
+
+many = gym.make_vec(
+    "imbres_gym/LoadShifting-v0", num_envs=2, vectorization_mode="vector_entry_point", workers=2, engine="fluid"
+)
+observation, _ = many.reset(seed=1)
+print("first of", observation["load_rps"].shape)
+many.close()
+"""
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_script_needs_no_guard_of_its_main_module(tmp_path: Path, as_file: bool) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "script.py" if as_file else "-"],
+        input=SCRIPT,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert result.stdout == "first of (2, 12, 4)\n" and result.stderr == ""
 
 
 def test_errors_of_an_environment_come_back_and_a_dead_process_is_named(many: ClusterVectorEnv) -> None:
