@@ -35,6 +35,7 @@ def live(console: Console, dashboard: Dashboard) -> Iterator[None]:
 
 def keep_and_show(console: Console, task: EpisodeTask, result: EpisodeResult, out: Path) -> None:
     """Keep a finished episode and its TensorBoard log below `out`, print its table and where to look."""
+    from imbres_gym.evaluation.recorder import illegal_parts
     from imbres_gym.evaluation.report import rich_tables, summarise
     from imbres_gym.evaluation.storage import episode_path, save_episode
     from imbres_gym.evaluation.tensorboard import write_logs
@@ -44,9 +45,12 @@ def keep_and_show(console: Console, task: EpisodeTask, result: EpisodeResult, ou
     write_logs([result], out / "tensorboard")
     console.print(*rich_tables(summarise([result])))
     console.print(f"After a warm-up of {result.warmup_s:g} s; ran in {result.wall_s:.1f} s.\n")
-    illegal = int(result.series["illegal_actions"].sum())
+    illegal = illegal_parts(result.series)
     if illegal:
-        console.print(f"[yellow]{illegal} parts of its actions were illegal,[/yellow] and repaired or ignored.\n")
+        console.print(
+            f"[yellow]{illegal}[/yellow], and repaired or ignored; a part that is missing, misspelt or of the wrong "
+            "shape counts once a step.\n"
+        )
     console.print(f"  episode      {path}", soft_wrap=True)
     console.print(f"  every curve  tensorboard --logdir {out / 'tensorboard'}", soft_wrap=True)
 
@@ -68,12 +72,12 @@ class Dashboard:
         from imbres_gym.evaluation.recorder import class_percentiles
 
         telemetry = interval.telemetry
-        self._latest = interval
         self._p95_ms.append(float(class_percentiles(telemetry, 95).max()))
         self._containers.append(float(interval.containers))
         self._workload_rps.append(float(telemetry.workload_rps.sum()))
         self._slow += int(telemetry.slow.sum())
         self._requests += int(telemetry.requests.sum())
+        self._latest = interval  # last: another thread renders what there is once this is set
 
     def render(self) -> RenderableType:
         """The table as it stands."""

@@ -86,12 +86,13 @@ def _line(outcome: EpisodeResult | EpisodeFailure) -> str:
     from rich.markup import escape
 
     from imbres_gym.evaluation.episode import EpisodeResult
+    from imbres_gym.evaluation.recorder import illegal_parts
 
     if not isinstance(outcome, EpisodeResult):
         return f"[red]failed:[/red] {escape(outcome.title)}: {escape(outcome.message)}"
     settled = outcome.metrics["settled"]
-    illegal = int(outcome.series["illegal_actions"].sum())
-    note = f" [yellow]{illegal} parts of its actions were illegal[/yellow]" if illegal else ""
+    illegal = illegal_parts(outcome.series)
+    note = f" [yellow]{illegal}[/yellow]" if illegal else ""
     return (
         f"[green]done[/green] {escape(outcome.scenario)} [bold]{escape(outcome.agent)}[/bold] seed {outcome.seed}: "
         f"{settled['containers']:.1f} containers, p95 {settled['p95_ms']:.0f} ms (SLA {outcome.sla_ms:g}), "

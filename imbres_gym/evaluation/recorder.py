@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Interval:
         reward_parts: by name.
         decision_ms: wall-clock time of the decision, "total" and of the agent's tiers if it says so.
         metrics: the environment's own scalars.
-        illegal_actions: parts of the action that were illegal, and so repaired or ignored.
+        illegal_actions: kind -> parts of the action that were illegal, and so repaired or ignored.
     """
 
     telemetry: Telemetry
@@ -39,7 +39,7 @@ class Interval:
     reward_parts: dict[str, float]
     decision_ms: dict[str, float]
     metrics: dict[str, float]
-    illegal_actions: int
+    illegal_actions: dict[str, int]
 
     @property
     def containers(self) -> int:
@@ -93,7 +93,9 @@ class Recorder:
             reward_parts={name: float(value) for name, value in info.get("reward_parts", {}).items()},
             decision_ms=decision_ms,
             metrics={name: float(value) for name, value in info["metrics"].items()},
-            illegal_actions=count_illegal(info.get("illegal_actions", {})),
+            illegal_actions={
+                kind: int(count) for kind, count in info.get("illegal_actions", {}).items() if kind != "total"
+            },
         )
         self._intervals.append(interval)
         return interval
@@ -121,8 +123,8 @@ class Recorder:
 
         `time_s`, `interval_s`, `containers`, `connections`, `capacity_rps`, `reward` (T,); `workload_rps`, `requests`,
         `failed`, `slow`, `p50_ms`, `p95_ms`, `p99_ms` (T, C), see `class_percentiles`; `illegal_actions` (T,);
-        `replicas` (T, M), ready or starting; `decision_ms/TIER`, `reward/PART` and `metrics/NAME` (T,), NaN where an
-        interval had none.
+        `replicas` (T, M), ready or starting; `decision_ms/TIER`, `reward/PART`, `metrics/NAME` and `illegal/KIND` (T,),
+        NaN where an interval had none.
         """
         measured = [interval.telemetry for interval in self._intervals]
         series: dict[str, NDArray[Any]] = {
@@ -136,7 +138,7 @@ class Recorder:
             "requests": np.array([t.requests for t in measured]),
             "failed": np.array([t.failed for t in measured]),
             "slow": np.array([t.slow for t in measured]),
-            "illegal_actions": np.array([interval.illegal_actions for interval in self._intervals]),
+            "illegal_actions": np.array([sum(interval.illegal_actions.values()) for interval in self._intervals]),
             "replicas": np.array([(t.ready + t.pending).sum(axis=1) for t in measured]),
         }
         for percentile in (50, 95, 99):
@@ -144,6 +146,7 @@ class Recorder:
         series.update(_columns("decision_ms", [interval.decision_ms for interval in self._intervals]))
         series.update(_columns("reward", [interval.reward_parts for interval in self._intervals]))
         series.update(_columns("metrics", [interval.metrics for interval in self._intervals]))
+        series.update(_columns("illegal", [interval.illegal_actions for interval in self._intervals]))
         return series
 
 
@@ -152,6 +155,16 @@ def count_illegal(counts: Mapping[str, int]) -> int:
     return sum(int(count) for kind, count in counts.items() if kind != "total")
 
 
-def _columns(prefix: str, rows: list[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
+def illegal_parts(series: Mapping[str, NDArray[Any]]) -> str:
+    """How many parts of an episode's actions were illegal, and of which kind; empty if none was."""
+    total = int(series["illegal_actions"].sum())
+    if not total:
+        return ""
+    kinds = {name.removeprefix("illegal/"): int(np.nansum(series[name])) for name in series if name[:8] == "illegal/"}
+    each = ", ".join(f"{kind} {count}" for kind, count in kinds.items() if count)
+    return f"{total} parts of its actions were illegal" + (f" ({each})" if each else "")
+
+
+def _columns(prefix: str, rows: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
     names = sorted({name for row in rows for name in row})
     return {f"{prefix}/{name}": np.array([row.get(name, np.nan) for row in rows]) for name in names}

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import evaluation_fakes as fakes
 import numpy as np
+import pytest
 
+from imbres_gym.cli.dashboard import Dashboard
+from imbres_gym.evaluation import recorder as recorder_module
 from imbres_gym.evaluation.episode import run_episode
-from imbres_gym.evaluation.recorder import Recorder, class_percentiles
+from imbres_gym.evaluation.recorder import Recorder, class_percentiles, illegal_parts
 from imbres_gym.percentiles import FAILED_MS
 from imbres_gym.telemetry import Telemetry
 
@@ -35,3 +39,25 @@ def test_curves_count_a_failed_request_as_slow_as_the_windows_do() -> None:
 def test_illegal_actions_are_kept_per_interval() -> None:
     result = run_episode(fakes.task())
     assert set(result.series["illegal_actions"]) == {3}
+    assert set(result.series["illegal/load"]) == {2} and set(result.series["illegal/replicas"]) == {1}
+    steps = len(result.series["time_s"])
+    assert illegal_parts(result.series) == (
+        f"{3 * steps} parts of its actions were illegal (load {2 * steps}, replicas {steps})"
+    )
+    assert illegal_parts({**result.series, "illegal_actions": np.zeros(steps)}) == ""
+
+
+def test_a_dashboard_can_be_drawn_while_it_takes_in_its_first_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Failing(fakes.scenario())
+    env.reset(seed=1)
+    info = env.step(9)[4]
+    interval = Recorder(fakes.scenario()).add(env.telemetry, info, -1.0, {"total": 0.1})
+    dashboard = Dashboard(fakes.task())
+
+    def slow(*arguments: Any) -> Any:
+        dashboard.render()
+        return class_percentiles(*arguments)
+
+    monkeypatch.setattr(recorder_module, "class_percentiles", slow)
+    dashboard.update(interval)
+    dashboard.render()
