@@ -37,7 +37,7 @@ def find_artifact(kind: str, reference: str) -> Path:
     if reference.endswith(SUFFIXES[kind]):
         if Path(reference).is_file():
             return Path(reference)
-        raise ConfigError(f"{kind}: {reference}: there is no such file; correct the path, {hint}")
+        raise ConfigError(f"{kind}: {reference}: there is no such file in {Path.cwd()}; correct the path, {hint}")
     for suffix in SUFFIXES[kind]:
         if (root / f"{reference}{suffix}").is_file():
             return root / f"{reference}{suffix}"

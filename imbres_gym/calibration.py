@@ -70,6 +70,20 @@ class Fit:
     before: float
     after: float
 
+    @property
+    def doubt(self) -> str:
+        """Why not to trust it; empty if nothing speaks against it."""
+        found = []
+        if self.after > self.before:
+            found.append("its typical error is no smaller than before")
+        for name, value, (low, high) in (
+            ("demand", self.demand, DEMAND_RANGE),
+            ("sensitivity", self.sensitivity, SENSITIVITY_RANGE),
+        ):
+            if value <= low * 1.01 + 1e-6 or value >= high * 0.99:
+                found.append(f"its {name} is at the edge of what was searched, so that these points do not tell it")
+        return "; ".join(found)
+
 
 def read_measurements(file: Path, application: Application) -> dict[str, Measurements]:
     """Read a CSV file of measurements.

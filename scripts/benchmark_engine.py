@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 sys.path.append(str(ROOT / "tests"))
 
-from oracles.simpy_engine import simulate  # noqa: E402
+try:
+    from oracles.simpy_engine import simulate
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: the same model in SimPy needs the extra `dev`, which `make test` installs") from None
 
 from imbres_gym.scenario import Scenario, load_scenario  # noqa: E402
 from imbres_gym.sim.events import EventCluster  # noqa: E402

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from imbres_gym.application import load_application
-from imbres_gym.calibration import read_measurements
+from imbres_gym.calibration import Fit, read_measurements
 from imbres_gym.cli import app
 from imbres_gym.config import ConfigError
 from imbres_gym.scenario import load_scenario
@@ -49,6 +49,18 @@ def test_the_search_begins_inside_its_range_whatever_the_application_says(tmp_pa
     result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert load_application(out).microservices["geo"].sensitivity.cpu == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_fit_at_the_edge_of_the_search_is_in_doubt(tmp_path: Path) -> None:
+    assert Fit("geo", 2, demand=1.0, sensitivity=0.5, before=1.4, after=1.1).doubt == ""
+    assert "no smaller than before" in Fit("geo", 2, demand=1.0, sensitivity=0.5, before=1.1, after=1.2).doubt
+    text = "microservice,load_rps,cpu,mean_ms\ngeo,20,0.1,0.001\n"
+    (tmp_path / "one.csv").write_text(text, encoding="utf-8")
+    out = ["--out", str(tmp_path / "mine.yaml")]
+    command = ["calibrate", str(tmp_path / "one.csv"), "--application", "hotel-reservation", *out]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "doubtful: geo: its" in result.output and "at the edge" in result.output
 
 
 def test_known_curves_are_found_again(tmp_path: Path) -> None:

@@ -434,7 +434,21 @@ def test_the_first_use_says_that_the_engine_is_compiled(tmp_path: Path, monkeypa
     from imbres_gym.cli.notes import COMPILING, first_use_note
 
     monkeypatch.setattr(imbres_gym.sim, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     assert first_use_note() == COMPILING
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "kernel.run-1.py311.nbi").touch()
     assert first_use_note() is None
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    assert first_use_note() == COMPILING
+    (tmp_path / "cache" / "sim_1").mkdir(parents=True)
+    (tmp_path / "cache" / "sim_1" / "kernel.run-1.py311.nbi").touch()
+    assert first_use_note() is None
+
+
+def test_a_reader_that_stops_reading_ends_the_program_without_a_traceback() -> None:
+    with pytest.raises(SystemExit), clear_errors(""):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            sys.exit(1)

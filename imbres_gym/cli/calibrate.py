@@ -46,6 +46,9 @@ def calibrate(
             table.add_row(one.microservice, str(one.points), demand, sensitivity, before, after)
         console.print(table)
         console.print("Errors are the median factor between predicted and measured latency; x 1.00 is none.")
+        for one in fits:
+            if one.doubt:
+                console.print(f"[yellow]doubtful:[/yellow] {one.microservice}: {one.doubt}", soft_wrap=True)
         missing = [name for name in app.microservices if name not in measured]
         if missing:
             console.print(f"Not measured, and so as before: {', '.join(missing)}.")

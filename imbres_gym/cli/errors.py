@@ -53,6 +53,8 @@ def clear_errors(on_interrupt: str) -> Iterator[None]:
             raise  # not expected: its traceback says more
         _stop(f"Error: cannot write the results: {error}. {on_interrupt}", error)
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise  # rich ends the program where nobody reads on, as in `| head`
         raise RuntimeError(f"something ended the program with exit code {error.code}") from error
     except KeyboardInterrupt:
         typer.secho(f"\nInterrupted. {on_interrupt}", fg="yellow", err=True)
