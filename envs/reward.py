@@ -46,7 +46,7 @@ class RewardWeights:
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self).items():
-            if not np.isfinite(weight) or weight < 0.0:
+            if not isinstance(weight, (int, float, np.number)) or not np.isfinite(weight) or weight < 0.0:
                 raise ConfigError(f"reward_weights: {name}: {weight!r} must be a finite number >= 0")
 
 
@@ -58,6 +58,8 @@ def make_weights(weights: RewardWeights | Mapping[str, float] | None) -> RewardW
     """
     if isinstance(weights, RewardWeights):
         return weights
+    if weights is not None and not isinstance(weights, Mapping):
+        raise ConfigError(f"reward_weights: {weights!r} must name the parts, such as {{'violation': 10}}")
     given = dict(weights or {})
     known = [field.name for field in fields(RewardWeights)]
     for name in given:

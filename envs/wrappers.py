@@ -74,6 +74,8 @@ class FlatObservation(gym.ObservationWrapper[NDArray[np.float32], Any, Observati
     def __init__(self, env: gym.Env[Observation, Any], keys: Sequence[str] = FLAT_KEYS) -> None:
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict)
+        if isinstance(keys, str):
+            raise ConfigError(f"keys: {keys!r} must be a list of keys: [{keys!r}]")
         for key in keys:
             if key not in FLAT_KEYS:
                 raise ConfigError(f"keys: unknown key {key!r} of the observation; {nearest(key, FLAT_KEYS)}")

@@ -159,6 +159,8 @@ def load_scenario(reference: str | Path | Scenario, **overrides: Any) -> Scenari
     Raises:
         ConfigError: no such scenario, or it is not valid; says which key, and what would be right.
     """
+    if not isinstance(reference, (str, Path, Scenario)):
+        raise ConfigError(f"scenario: {reference!r} must be a name, the path of a file, or a Scenario")
     if isinstance(reference, Scenario):
         if not overrides:
             return reference

@@ -249,6 +249,8 @@ def test_what_was_handed_out_stays_and_what_is_in_place_goes_on(any_engine: str)
     [
         ({"reward_weights": {"violations": 1.0}}, "did you mean 'violation'"),
         ({"reward_weights": {"churn": -1.0}}, "must be a finite number >= 0"),
+        ({"reward_weights": {"churn": "1"}}, "churn: '1' must be a finite number"),
+        ({"reward_weights": 3}, "reward_weights: 3 must name the parts"),
         ({"render_mode": "rgb-array"}, "did you mean 'rgb_array'"),
         ({"duration": "soon"}, "duration: not a duration"),
         ({"engine": "event"}, "engine"),
@@ -260,6 +262,11 @@ def test_what_was_handed_out_stays_and_what_is_in_place_goes_on(any_engine: str)
 def test_a_wrong_argument_is_named_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LoadShiftingEnv(tiny_scenario(), **arguments)
+
+
+def test_a_scenario_of_another_type_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scenario: 5 must be a name"):
+        LoadShiftingEnv(5)  # type: ignore[arg-type]
 
 
 def test_nothing_works_before_the_first_reset_and_closing_twice_is_fine() -> None:

@@ -110,6 +110,8 @@ def test_a_flat_observation_of_some_keys_is_their_part_of_the_whole() -> None:
     np.testing.assert_allclose(flat, [*inner.observation["interference"].ravel(), 10 / 60], rtol=1e-6)
     with pytest.raises(ConfigError, match="did you mean 'interference'"):
         make_learning_env("imbres_gym/LoadShifting-v0", tiny_scenario(), keys=["interferense"])
+    with pytest.raises(ConfigError, match="must be a list of keys"):
+        make_learning_env("imbres_gym/LoadShifting-v0", tiny_scenario(), keys="interference")
 
 
 def test_the_joint_action_moves_all_three_tiers() -> None:
