@@ -112,6 +112,14 @@ def default_warmup(duration_s: float) -> float:
     return min(WARMUP_S, duration_s / 4.0)
 
 
+def longest_warmup(scenario: Scenario) -> float:
+    """The most that settled metrics may leave out of an episode [s].
+
+    The first interval passes before the first decision, and at least one must remain.
+    """
+    return scenario.duration - scenario.control_interval_s
+
+
 def plan_tasks(
     scenarios: list[str],
     agents: list[str],
@@ -165,8 +173,7 @@ def _refuse_duplicates(names: list[str], what: str, where: str = "") -> None:
 def _warmup(warmup_s: float | None, scenario: Scenario) -> float:
     if warmup_s is None:
         return default_warmup(scenario.duration)
-    # The first interval passes before the first decision, and at least one must remain.
-    if warmup_s > scenario.duration - scenario.control_interval_s:
+    if warmup_s > longest_warmup(scenario):
         raise ConfigError(
             f"a warm-up of {warmup_s:g} s leaves nothing of an episode of {scenario.duration:g} s; "
             "give a shorter --warmup or a longer --duration"
