@@ -288,6 +288,22 @@ def test_an_agent_that_ends_the_program_has_failed(
         assert str(result.exception) == "something ended the program with exit code 0"
 
 
+def test_a_reproduction_of_which_every_episode_failed_says_so(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "absurd.py").write_text(ABSURD_AGENT)
+    agent, file = tmp_path / "exiting.yaml", tmp_path / "experiment.yaml"
+    agent.write_text(yaml.safe_dump({"name": "exiting", "agent": "absurd:ExitingAgent"}))
+    lengths = {"duration": "20s", "warmup": "5s"}
+    quick = {"scenarios": [scenario], **lengths, "tuning_values": 1}
+    agents = {"agents": [str(agent)], "ours": str(agent), "tuning": {"knobs": {}, "duration": "20s"}}
+    file.write_text(yaml.safe_dump({"scenarios": [scenario], "seeds": 2, **lengths, **agents, "quick": quick}))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = call("reproduce", "fig6", "--experiment", file, "--workers", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"2 of 2 episodes failed; see {tmp_path / 'out' / 'evaluation' / 'failures'}" in result.output
+
+
 def test_the_live_table_fits_eighty_columns(scenario: str, tmp_path: Path) -> None:
     command = ("run", "static", scenario, "--out", str(tmp_path / "run"), "--duration", "5m")
     result = CliRunner().invoke(app, command, env={"COLUMNS": "80"})
