@@ -18,9 +18,6 @@ TIERS = {"imbres_gym/LoadShifting-v0": "load", "imbres_gym/Scaling-v0": "scaling
 COLLECTED = {"PPO": "n_steps", "SAC": "train_freq", "DDPG": "train_freq"}
 """Algorithm -> hyperparameter that says how many steps of every environment are collected between two updates."""
 
-TRAINING_SEED = 3000
-"""Usual seed of a training run; its episodes draw theirs from it, see `imbres_gym.training.seeds`."""
-
 
 class Recipe(StrictModel):
     """One file of `configs/training/`."""
