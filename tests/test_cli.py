@@ -117,6 +117,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["compare", "social-network/high-strict", "--duration", "2m", "--warmup", "2m"], "leaves nothing"),
         (["compare", "social-network/high-strict", "--engine", "magic"], "engine"),
         (["compare", "social-network/high-strict", "--seeds", "0"], "--seeds"),
+        (["compare", "social-network/high-strict", "--seeds", "1001"], "--seeds 1001: at most 1000"),
         (["compare", "social-network/high-strict", "--reference", "imbers"], "--reference: 'imbers' is none of the"),
         (["compare", "social-network/high-strict", "--ray-address", "there"], "expected local, auto or HOST:PORT"),
         (["compare", "social-network/high-strict", "--ray-address", "127.0.0.1:1"], "ray start --head"),

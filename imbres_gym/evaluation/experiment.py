@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from imbres_gym.agent import AgentConfig, load_agent_config
 from imbres_gym.config import ConfigError, StrictModel, key_error, load_model, nearest
-from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask, longest_warmup
+from imbres_gym.evaluation.task import FIRST_SEED, MOST_SEEDS, EpisodeTask, longest_warmup
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob
 from imbres_gym.scenario import Duration, load_scenario
 
@@ -31,14 +31,14 @@ class Tuning(StrictModel):
     knobs: dict[str, KnobConfig]
     """Agent -> what is searched for it; empty: nothing is."""
     duration: Duration
-    seeds: int = Field(default=len(TUNING_SEEDS), ge=1)
+    seeds: int = Field(default=len(TUNING_SEEDS), ge=1, le=MOST_SEEDS)
 
 
 class Quick(StrictModel):
     """What the smoke version runs instead."""
 
     scenarios: tuple[str, ...] = Field(min_length=1)
-    seeds: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)
     duration: Duration
     warmup: Duration
     tuning_values: int = Field(ge=1)
@@ -64,7 +64,7 @@ class Experiment(StrictModel):
     agents: tuple[str, ...] = Field(min_length=1)
     ours: str
     """The agent that the others are compared with."""
-    seeds: int = Field(ge=1)
+    seeds: int = Field(ge=1, le=MOST_SEEDS)
     """Evaluation seeds, from 1000 on."""
     duration: Duration
     warmup: Duration

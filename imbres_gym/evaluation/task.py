@@ -21,6 +21,9 @@ ENVIRONMENT = "envs:imbres_gym/Cluster-v0"
 FIRST_SEED = 1000
 """Evaluation seeds are 1000, 1001, ...: fixed for all agents, and no training may use them."""
 
+MOST_SEEDS = 1000
+"""Evaluation has those below 2000, which tuning has; see `imbres_gym.training.seeds`."""
+
 WARMUP_S = 300.0
 """Usual length of the start of an episode that the settled metrics leave out [s]; see `default_warmup`."""
 
@@ -142,8 +145,15 @@ def plan_tasks(
         environment: Gymnasium id.
 
     Raises:
-        ConfigError: an unknown or invalid scenario or agent, two of one name, or a warm-up that leaves nothing.
+        ConfigError: an unknown or invalid scenario or agent, two of one name, a warm-up that leaves nothing, or
+            more than `MOST_SEEDS` seeds.
     """
+    if seeds > MOST_SEEDS:
+        last = FIRST_SEED + MOST_SEEDS - 1
+        raise ConfigError(
+            f"--seeds {seeds}: at most {MOST_SEEDS}, since evaluation has the seeds {FIRST_SEED} to {last}; "
+            "those above are for tuning and training"
+        )
     overrides: dict[str, Any] = {"engine": engine} | ({} if duration_s is None else {"duration": duration_s})
     loaded = [(scenario_label(name), load_scenario(name, **overrides)) for name in scenarios]
     configs = [load_agent_config(name) for name in agents]

@@ -157,6 +157,7 @@ def changed_headline(folder: Path, change: dict[str, object]) -> Path:
         ({"agents": ["imbres"]}, "'hpa' is not among the agents"),
         ({"sceanrios": []}, "sceanrios: unknown key; did you mean 'scenarios'"),
         ({"scenarios": ["hotel-reservation/low-slac"]}, r"scenarios\.0: .*did you mean 'hotel-reservation/low-slack'"),
+        ({"seeds": 1001}, r"\bseeds: .*less than or equal to 1000"),
         ({"warmup": "30m"}, r"\bwarmup: 1800 s leave nothing of an episode of 1800 s \(duration\)"),
         ({"warmup": "15m"}, r"\bwarmup: 900 s leave nothing of an episode of 900 s \(tuning\.duration\)"),
         ({"quick": {**QUICK, "warmup": "238s"}}, r"quick\.warmup: 238 s leave nothing .*240 s \(quick\.duration\)"),
