@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from envs.base import MicroserviceEnv
 from imbres_gym.observation import Observation, Page
+from imbres_gym.sent import sendable
 
 Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 """Rewards (n,), ends of episodes (n,), and numbers of the infos (n, len(`INFO`))."""
@@ -170,19 +170,9 @@ def _serve(
                 what, given = question
                 pipe.send(getattr(environments, what)(*given))
             except Exception as error:
-                error.add_note(traceback.format_exc())
-                pipe.send(error if _can_be_sent(error) else RuntimeError(traceback.format_exc()))
+                pipe.send(sendable(error))
     except (EOFError, KeyboardInterrupt):
         pass
     finally:
         if environments is not None:
             environments.close()
-
-
-def _can_be_sent(error: Exception) -> bool:
-    import pickle
-
-    try:
-        return type(pickle.loads(pickle.dumps(error))) is type(error)
-    except Exception:
-        return False

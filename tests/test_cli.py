@@ -24,7 +24,7 @@ from imbres_gym.cli import app
 from imbres_gym.cli.dashboard import sparkline
 from imbres_gym.cli.errors import clear_errors
 from imbres_gym.evaluation.executor import ClusterLost
-from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT, METRICS
+from imbres_gym.evaluation.metrics import METRICS
 
 HEAVY = {"numpy", "numba", "matplotlib", "sklearn", "scipy", "torch", "gymnasium", "pydantic", "pulp", "tensorboard"}
 
@@ -90,8 +90,7 @@ def call(*arguments: str | Path) -> Result:
 def metrics(folder: Path) -> dict[str, Any]:
     rows = json.loads((folder / "summary.json").read_text())["results"]
     return {
-        row["agent"]: {name: value for name, value in row["metrics"].items() if name not in MACHINE_DEPENDENT}
-        for row in rows
+        row["agent"]: {name: value for name, value in row["metrics"].items() if name != "decision_ms"} for row in rows
     }
 
 
@@ -118,6 +117,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["compare", "social-network/high-strict", "--duration", "2m", "--warmup", "2m"], "leaves nothing"),
         (["compare", "social-network/high-strict", "--engine", "magic"], "engine"),
         (["compare", "social-network/high-strict", "--seeds", "0"], "--seeds"),
+        (["compare", "social-network/high-strict", "--seeds", "1001"], "--seeds 1001: at most 1000"),
         (["compare", "social-network/high-strict", "--reference", "imbers"], "--reference: 'imbers' is none of the"),
         (["compare", "social-network/high-strict", "--ray-address", "there"], "expected local, auto or HOST:PORT"),
         (["compare", "social-network/high-strict", "--ray-address", "127.0.0.1:1"], "ray start --head"),
@@ -189,7 +189,7 @@ def test_compare_writes_everything_and_gives_the_same_numbers_again(scenario: st
     assert len(list((tmp_path / "a" / "figures").glob("*.png"))) == 3
     # One log per episode, one for the figures, one for the hyperparameters.
     assert len(list((tmp_path / "a" / "tensorboard").rglob("events.out.tfevents.*"))) == 4
-    assert set(metrics(tmp_path / "a")["static"]) == set(METRICS) - set(MACHINE_DEPENDENT)
+    assert set(metrics(tmp_path / "a")["static"]) == set(METRICS) - {"decision_ms"}
 
     again = call("compare", scenario, *options, "1", "--out", tmp_path / "b")
     assert again.exit_code == 0, again.output
@@ -286,6 +286,22 @@ def test_an_agent_that_ends_the_program_has_failed(
         assert "failed: tiny exiting seed 1000: SystemExit: 0" in result.output
     else:
         assert str(result.exception) == "something ended the program with exit code 0"
+
+
+def test_a_reproduction_of_which_every_episode_failed_says_so(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "absurd.py").write_text(ABSURD_AGENT)
+    agent, file = tmp_path / "exiting.yaml", tmp_path / "experiment.yaml"
+    agent.write_text(yaml.safe_dump({"name": "exiting", "agent": "absurd:ExitingAgent"}))
+    lengths = {"duration": "20s", "warmup": "5s"}
+    quick = {"scenarios": [scenario], **lengths, "tuning_values": 1}
+    agents = {"agents": [str(agent)], "ours": str(agent), "tuning": {"knobs": {}, "duration": "20s"}}
+    file.write_text(yaml.safe_dump({"scenarios": [scenario], "seeds": 2, **lengths, **agents, "quick": quick}))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = call("reproduce", "fig6", "--experiment", file, "--workers", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"2 of 2 episodes failed; see {tmp_path / 'out' / 'evaluation' / 'failures'}" in result.output
 
 
 def test_the_live_table_fits_eighty_columns(scenario: str, tmp_path: Path) -> None:

@@ -71,8 +71,14 @@ def _reproduce(
     except TuningFailed as error:
         console.print(f"[red]{error};[/red] see {folder / 'tuning' / 'failures'}", soft_wrap=True)
         return True
-    with console.status("drawing"):
-        written = write_reproduction(chosen, outcome, folder)
-    console.print(Markdown(written.reports[figure.value]))
-    console.print(f"figure   {written.figures[figure.value]}\nreport   {written.report}", soft_wrap=True, markup=False)
+    if outcome.results:
+        with console.status("drawing"):
+            written = write_reproduction(chosen, outcome, folder)
+        console.print(Markdown(written.reports[figure.value]))
+        places = f"figure   {written.figures[figure.value]}\nreport   {written.report}"
+        console.print(places, soft_wrap=True, markup=False)
+    if outcome.failures:
+        everything = len(outcome.results) + len(outcome.failures)
+        lost = f"[red]{len(outcome.failures)} of {everything} episodes failed;[/red]"
+        console.print(f"{lost} see {folder / 'evaluation' / 'failures'}", soft_wrap=True)
     return bool(outcome.failures)

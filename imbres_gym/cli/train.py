@@ -9,6 +9,7 @@ import typer
 
 from imbres_gym.cli.errors import clear_errors, resume_command
 from imbres_gym.cli.progress import progress_bar
+from imbres_gym.training import TRAINING_SEED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that the environments are spread over.")] = 1,
-    seed: Annotated[int, typer.Option(min=3000, max=3999, help="Seed of the run.")] = 3000,
+    seed: Annotated[
+        int, typer.Option(min=TRAINING_SEED, max=TRAINING_SEED + 999, help="Seed of the run.")
+    ] = TRAINING_SEED,
 ) -> None:
     """Train one tier of an agent, and keep the policy that does best on episodes that no training sees.
 

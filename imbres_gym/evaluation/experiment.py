@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from imbres_gym.agent import AgentConfig, load_agent_config
-from imbres_gym.config import StrictModel, key_error, load_model, nearest
-from imbres_gym.evaluation.task import FIRST_SEED, EpisodeTask
+from imbres_gym.config import ConfigError, StrictModel, key_error, load_model, nearest
+from imbres_gym.evaluation.task import FIRST_SEED, MOST_SEEDS, EpisodeTask, longest_warmup
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob
 from imbres_gym.scenario import Duration, load_scenario
+
+Loaded = TypeVar("Loaded")
 
 
 class KnobConfig(StrictModel):
@@ -25,15 +29,16 @@ class Tuning(StrictModel):
     """The search that some agents get before they are evaluated; see `imbres_gym.evaluation.tuning`."""
 
     knobs: dict[str, KnobConfig]
+    """Agent -> what is searched for it; empty: nothing is."""
     duration: Duration
-    seeds: int = Field(default=len(TUNING_SEEDS), ge=1)
+    seeds: int = Field(default=len(TUNING_SEEDS), ge=1, le=MOST_SEEDS)
 
 
 class Quick(StrictModel):
     """What the smoke version runs instead."""
 
     scenarios: tuple[str, ...] = Field(min_length=1)
-    seeds: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)
     duration: Duration
     warmup: Duration
     tuning_values: int = Field(ge=1)
@@ -59,7 +64,7 @@ class Experiment(StrictModel):
     agents: tuple[str, ...] = Field(min_length=1)
     ours: str
     """The agent that the others are compared with."""
-    seeds: int = Field(ge=1)
+    seeds: int = Field(ge=1, le=MOST_SEEDS)
     """Evaluation seeds, from 1000 on."""
     duration: Duration
     warmup: Duration
@@ -74,6 +79,33 @@ class Experiment(StrictModel):
             for name in names:
                 if name not in self.agents:
                     raise key_error(key, f"{name!r} is not among the agents; {nearest(name, self.agents)}")
+        return self
+
+    @model_validator(mode="after")
+    def _knobs_are_of_scaling_tiers(self) -> Experiment:
+        for name in self.tuning.knobs:
+            key = f"tuning.knobs.{name}"
+            if not isinstance(_loaded(key, load_agent_config, name).options.get("scaling"), dict):
+                raise key_error(key, "has no scaling tier (options.scaling) with options to search; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _warmups_leave_something(self) -> Experiment:
+        """Also says which scenario there is not."""
+        quick, searched = self.quick, self.scenarios if self.tuning.knobs else ()
+        for place, key, scenarios, duration, warmup in (
+            ("", "duration", self.scenarios, self.duration, self.warmup),
+            ("", "tuning.duration", searched, self.tuning.duration, self.warmup),
+            ("quick.", "quick.duration", quick.scenarios, quick.duration, quick.warmup),
+        ):
+            for index, name in enumerate(scenarios):
+                scenario = _loaded(f"{place}scenarios.{index}", load_scenario, name, duration=duration)
+                if warmup > longest_warmup(scenario):
+                    raise key_error(
+                        f"{place}warmup",
+                        f"{warmup:g} s leave nothing of an episode of {duration:g} s ({key}) in {name}; "
+                        "write a shorter one, or a longer episode",
+                    )
         return self
 
     def quickened(self) -> Experiment:
@@ -115,6 +147,14 @@ class Experiment(StrictModel):
             for agent in self.agents
             for seed in range(FIRST_SEED, FIRST_SEED + self.seeds)
         ]
+
+
+def _loaded(key: str, load: Callable[..., Loaded], reference: str, **changes: Any) -> Loaded:
+    """What a key of an experiment names; a mistake in it becomes one of the key."""
+    try:
+        return load(reference, **changes)
+    except ConfigError as error:
+        raise key_error(key, str(error)) from None
 
 
 def load_experiment(reference: str | Path) -> Experiment:

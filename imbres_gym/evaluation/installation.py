@@ -17,9 +17,9 @@ _LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "gymnasium")
 
 @lru_cache(maxsize=1)
 def describe_installation() -> dict[str, str]:
-    """Versions of Python and of the libraries, and a hash of the source code of each of this project's packages."""
+    """Versions of Python and of the libraries, and a hash of the files of each of this project's packages."""
     libraries = {name: _version(name) for name in _LIBRARIES}
-    own = {f"code of {name}": _source_hash(name) for name in _OWN_PACKAGES}
+    own = {f"code of {name}": _content_hash(name) for name in _OWN_PACKAGES}
     return {"Python": platform.python_version(), **libraries, **own}
 
 
@@ -44,13 +44,20 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _source_hash(package: str) -> str:
-    """Hash of all Python files of a package, wherever it lies."""
+def _content_hash(package: str) -> str:
+    """Hash of the code and the data files of a package, wherever it lies.
+
+    Without `configs`, which is in an installed package and beside one in a checkout: what an episode takes from there
+    is in its fingerprint.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return "missing"
     digest = hashlib.sha256()
     root = Path(spec.submodule_search_locations[0])
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        made_here = any(part == "__pycache__" or part.startswith(".") for part in name.parts)
+        if path.is_file() and not made_here and name.parts[0] != "configs":
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

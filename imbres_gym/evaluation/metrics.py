@@ -31,10 +31,7 @@ METRICS = (
     "load_variance",
     "decision_ms",
 )
-"""Names of the metrics, in the order of every table."""
-
-MACHINE_DEPENDENT = ("decision_ms",)
-"""Metrics that differ between repetitions of the same episode; never compare them for equality."""
+"""Names of the metrics, in the order of every table; `decision_ms` alone differs between repetitions of an episode."""
 
 _EPSILON_S = 1e-6
 

@@ -93,9 +93,9 @@ def write_reproduction(experiment: Experiment, outcome: Outcome, folder: Path) -
         "fig6": "\n".join(["# Containers (Fig. 6)", *missing, _containers(experiment, outcome, written.rows)]),
         "fig7": "\n".join(["# SLA violations (Fig. 7)", *missing, _violations(experiment, outcome, written.rows)]),
     }
-    tuning = "\n".join(["# Tuning\n", tuning_table(outcome.tuned)])
+    tuning = ["# Tuning\n", tuning_table(outcome.tuned)] if outcome.tuned else []
     report = folder / "report.md"
-    write_atomically(report, "\n".join([*reports.values(), tuning, _cost(outcome)]).encode())
+    write_atomically(report, "\n".join([*reports.values(), *tuning, _cost(outcome)]).encode())
     return WrittenReproduction(reports, figures, report)
 
 

@@ -27,7 +27,7 @@ def step_scalars(info: Mapping[str, Any]) -> dict[str, float]:
       `connection_churn`, `load_variance`, `workload_rps`; and `illegal_actions`;
     - `reward/total`; `reward/PART` without its weight.
     """
-    tags = {_tag(name): float(value) for name, value in info["metrics"].items()}
+    tags = {metric_tag(name): float(value) for name, value in info["metrics"].items()}
     tags.update({f"reward/{name}": float(value) for name, value in info["reward_parts"].items()})
     tags["cluster/illegal_actions"] = float(count_illegal(info["illegal_actions"]))
     return tags
@@ -53,7 +53,7 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
     for key, values in series.items():
         group, _, name = key.partition("/")
         if group == "metrics":
-            tags[_tag(name)] = values
+            tags[metric_tag(name)] = values
         elif group == "reward" and name:
             tags[key] = values
         elif group == "decision_ms":
@@ -61,7 +61,7 @@ def scalars(result: EpisodeResult) -> dict[str, NDArray[np.float64]]:
     return {tag: np.asarray(values, np.float64) for tag, values in tags.items()}
 
 
-def _tag(metric: str) -> str:
+def metric_tag(metric: str) -> str:
     """The tag of a number in `info["metrics"]`."""
     if metric == "reward":
         return "reward/total"

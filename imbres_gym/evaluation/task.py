@@ -21,6 +21,9 @@ ENVIRONMENT = "envs:imbres_gym/Cluster-v0"
 FIRST_SEED = 1000
 """Evaluation seeds are 1000, 1001, ...: fixed for all agents, and no training may use them."""
 
+MOST_SEEDS = 1000
+"""Evaluation has those below 2000, which tuning has; see `imbres_gym.training.seeds`."""
+
 WARMUP_S = 300.0
 """Usual length of the start of an episode that the settled metrics leave out [s]; see `default_warmup`."""
 
@@ -112,6 +115,14 @@ def default_warmup(duration_s: float) -> float:
     return min(WARMUP_S, duration_s / 4.0)
 
 
+def longest_warmup(scenario: Scenario) -> float:
+    """The most that settled metrics may leave out of an episode [s].
+
+    The first interval passes before the first decision, and at least one must remain.
+    """
+    return scenario.duration - scenario.control_interval_s
+
+
 def plan_tasks(
     scenarios: list[str],
     agents: list[str],
@@ -134,8 +145,15 @@ def plan_tasks(
         environment: Gymnasium id.
 
     Raises:
-        ConfigError: an unknown or invalid scenario or agent, two of one name, or a warm-up that leaves nothing.
+        ConfigError: an unknown or invalid scenario or agent, two of one name, a warm-up that leaves nothing, or
+            more than `MOST_SEEDS` seeds.
     """
+    if seeds > MOST_SEEDS:
+        last = FIRST_SEED + MOST_SEEDS - 1
+        raise ConfigError(
+            f"--seeds {seeds}: at most {MOST_SEEDS}, since evaluation has the seeds {FIRST_SEED} to {last}; "
+            "those above are for tuning and training"
+        )
     overrides: dict[str, Any] = {"engine": engine} | ({} if duration_s is None else {"duration": duration_s})
     loaded = [(scenario_label(name), load_scenario(name, **overrides)) for name in scenarios]
     configs = [load_agent_config(name) for name in agents]
@@ -165,8 +183,7 @@ def _refuse_duplicates(names: list[str], what: str, where: str = "") -> None:
 def _warmup(warmup_s: float | None, scenario: Scenario) -> float:
     if warmup_s is None:
         return default_warmup(scenario.duration)
-    # The first interval passes before the first decision, and at least one must remain.
-    if warmup_s > scenario.duration - scenario.control_interval_s:
+    if warmup_s > longest_warmup(scenario):
         raise ConfigError(
             f"a warm-up of {warmup_s:g} s leaves nothing of an episode of {scenario.duration:g} s; "
             "give a shorter --warmup or a longer --duration"

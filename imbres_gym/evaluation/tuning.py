@@ -77,14 +77,14 @@ def tune(
 
     Args:
         scenarios: with the duration of a tuning episode, and names that differ.
-        knobs: agent -> option and values.
+        knobs: agent -> option and values; if there are none, nothing runs.
         warmup_s: start of an episode that does not count.
         run: runs episodes and returns them in the order of their tasks; asked once for every round of candidates.
         seeds: of the tuning episodes.
     """
     searches = {(s.name, agent): _Search(s, agent, knob) for s in scenarios for agent, knob in knobs.items()}
     results: list[EpisodeResult] = []
-    for position in range(max(len(knob.values) for knob in knobs.values())):
+    for position in range(max((len(knob.values) for knob in knobs.values()), default=0)):
         open_ones = [search for search in searches.values() if search.goes_on(position)]
         tasks = [
             EpisodeTask(s.scenario.name, s.scenario, s.label(position), s.config(position), seed, warmup_s)

@@ -17,6 +17,7 @@ import numpy as np
 
 from imbres_gym import __version__
 from imbres_gym.config import ConfigError, nearest
+from imbres_gym.evaluation.task import scenario_hash
 from imbres_gym.scenario import Scenario, load_scenario
 
 LEVELS = (0.1, 0.3, 0.5, 0.7)
@@ -113,7 +114,7 @@ class Design:
 
     def fingerprint(self) -> str:
         """Hash of everything that the measurements depend on."""
-        scenario = self.scenario.model_dump(mode="json", exclude={"name", "description", "duration", "seed", "sla_ms"})
+        scenario = scenario_hash(self.scenario, frozenset({"seed", "sla_ms"}))
         parts = [scenario, self.levels, self.loads, self.seeds, self.connections, SETTLE_S, MEASURE_S, __version__]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.tags import metric_tag
+from imbres_gym.evaluation.tensorboard import EventLog
 
 Row = dict[str, float]
 
@@ -26,42 +27,21 @@ def write_curve(rows: Sequence[Row], path: Path) -> None:
 def write_tensorboard(rows: Sequence[Row], folder: Path) -> None:
     """Logs `evaluation` and `training` with the tags that episodes have, so that both lie in one chart.
 
-    `reward/total`, `reward/PART`, `e2e/NAME`, `cluster/NAME` as in `imbres_gym.evaluation.tensorboard`; `loss/NAME` in
-    the log `training`. The step is the number of environment steps. Earlier logs of the run are replaced.
+    The tags are those of `imbres_gym.evaluation.tags.step_scalars` that a row has a number for; and `loss/NAME` in the
+    log `training`. The step is the number of environment steps. Earlier logs of the run are replaced.
     """
-    for log in ("evaluation", "training"):
-        own = {"training": ("training/", "loss/"), "evaluation": ("evaluation/",)}[log]
-        _write_log([(int(row["steps"]), _tags(row, own)) for row in rows], folder / log)
+    for name, prefixes in (("evaluation", ("evaluation/",)), ("training", ("training/", "loss/"))):
+        with EventLog(folder / name) as log:
+            for row in rows:
+                own = {_tag(key): value for key, value in row.items() if key.startswith(prefixes)}
+                log.add_scalars(own, int(row["steps"]))
 
 
-def _tags(row: Row, prefixes: tuple[str, ...]) -> Row:
-    tags: Row = {}
-    for name, value in row.items():
-        group, _, rest = name.partition("/")
-        if not name.startswith(prefixes):
-            continue
-        if group == "loss":
-            tags[name] = value
-        elif rest in ("reward", "metrics/reward"):
-            tags["reward/total"] = value
-        elif rest.startswith("metrics/"):
-            metric = rest.removeprefix("metrics/")
-            tags[f"e2e/{metric}" if metric.endswith(("_ms", "_violation")) else f"cluster/{metric}"] = value
-        else:
-            tags[rest] = value
-    return tags
-
-
-def _write_log(points: Sequence[tuple[int, Row]], folder: Path) -> None:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
-    writer = EventFileWriter(str(folder))
-    for step, tags in points:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in tags.items()]
-        writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-    writer.close()
+def _tag(key: str) -> str:
+    """The tag of a number in a row: `evaluation/metrics/p95_ms` is `e2e/p95_ms`."""
+    group, _, name = key.partition("/")
+    if group == "loss":
+        return key
+    if name == "reward" or name.startswith("metrics/"):
+        return metric_tag(name.removeprefix("metrics/"))
+    return name

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from imbres_gym.policy import load_object
 from imbres_gym.scenario import Scenario
+from imbres_gym.sent import sendable
 from imbres_gym.training.recipe import Recipe
 from imbres_gym.training.seeds import TrainingEpisodes
 
@@ -82,13 +84,14 @@ def make_environments(make: Maker, count: int, workers: int) -> VecEnv:
 class WorkerEnvironments(VecEnv):
     """Groups of environments, each in a process of its own; behaves as one `DummyVecEnv` of all of them.
 
-    A process ignores Ctrl-C and ends with its parent.
+    A process ignores Ctrl-C and ends with its parent. What an environment raises is raised here, as by a
+    `DummyVecEnv`; where a process is gone, `WorkerDied` is.
     """
 
     def __init__(self, groups: Sequence[Sequence[Maker]]) -> None:
         context = get_context("spawn")
         self._connections: list[Connection[Any, Any]] = []
-        self._processes = []
+        self._processes: list[SpawnProcess] = []
         for group in groups:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, list(group)), daemon=True)
@@ -97,7 +100,6 @@ class WorkerEnvironments(VecEnv):
             self._connections.append(ours)
             self._processes.append(process)
         self._sizes = [len(group) for group in groups]
-        self._pending: list[Any] = []
         observation_space, action_space = self._ask("spaces")[0]
         super().__init__(sum(self._sizes), observation_space, action_space)
 
@@ -111,13 +113,11 @@ class WorkerEnvironments(VecEnv):
 
     def step_async(self, actions: Any) -> None:
         """Send each process its actions."""
-        for connection, part in zip(self._connections, self._split(actions), strict=True):
-            connection.send(("step", part))
+        self._tell("step", self._split(actions))
 
     def step_wait(self) -> Any:
         """Observations, rewards, ends and infos of all environments."""
-        answers = [self._answer(connection) for connection in self._connections]
-        observations, rewards, dones, infos = zip(*answers, strict=True)
+        observations, rewards, dones, infos = zip(*self._answers(), strict=True)
         return (
             np.concatenate(observations),
             np.concatenate(rewards),
@@ -162,35 +162,44 @@ class WorkerEnvironments(VecEnv):
         return [values[end - size : end] for size, end in zip(self._sizes, ends, strict=True)]
 
     def _ask(self, command: str, parts: Sequence[Any] | None = None) -> list[Any]:
-        for index, connection in enumerate(self._connections):
-            connection.send((command, None if parts is None else parts[index]))
-        return [self._answer(connection) for connection in self._connections]
+        self._tell(command, parts or [None] * len(self._connections))
+        return self._answers()
 
-    def _answer(self, connection: Connection[Any, Any]) -> Any:
-        try:
-            answer = connection.recv()
-        except (EOFError, ConnectionResetError):
-            process = self._processes[self._connections.index(connection)]
-            process.join()
-            raise WorkerDied(process.exitcode) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def _tell(self, command: str, parts: Sequence[Any]) -> None:
+        for connection, part in zip(self._connections, parts, strict=True):
+            with contextlib.suppress(OSError):  # a process that is gone is reported where its answer is missing
+                connection.send((command, part))
+
+    def _answers(self) -> list[Any]:
+        # All are read before one is raised: what stayed in a pipe would be taken for the answer to the next question.
+        answers = [_receive(*worker) for worker in zip(self._connections, self._processes, strict=True)]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+
+def _receive(connection: Connection[Any, Any], process: SpawnProcess) -> Any:
+    """The answer, or the exception that there is instead."""
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        process.join()
+        return WorkerDied(process.exitcode)
 
 
 def _serve(connection: Connection[Any, Any], makers: list[Maker]) -> None:
     """The life of a process: step its environments until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    group: DummyVecEnv | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            group = DummyVecEnv(makers)
-        except Exception as error:
-            connection.recv()
-            connection.send(error)
-            return
         while True:
             command, part = connection.recv()
-            connection.send(_obey(group, command, part))
+            try:
+                group = DummyVecEnv(makers) if group is None else group
+                connection.send(_obey(group, command, part))
+            except Exception as error:
+                connection.send(sendable(error))
 
 
 def _obey(group: DummyVecEnv, command: str, part: Any) -> Any:

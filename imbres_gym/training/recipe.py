@@ -15,8 +15,8 @@ from imbres_gym.scenario import Duration, Scenario
 TIERS = {"imbres_gym/LoadShifting-v0": "load", "imbres_gym/Scaling-v0": "scaling"}
 """Environment id -> tier that can be learned in it."""
 
-TRAINING_SEED = 3000
-"""Usual seed of a training run; its episodes draw theirs from it, see `imbres_gym.training.seeds`."""
+COLLECTED = {"PPO": "n_steps", "SAC": "train_freq", "DDPG": "train_freq"}
+"""Algorithm -> hyperparameter that says how many steps of every environment are collected between two updates."""
 
 
 class Recipe(StrictModel):
@@ -57,14 +57,32 @@ class Recipe(StrictModel):
         for index, key in enumerate(self.observation):
             if key not in FLAT_KEYS:
                 raise key_error(f"observation.{index}", f"unknown key {key!r}; {nearest(key, FLAT_KEYS)}")
-        whole = self.environments * int(self.hyperparameters.get("n_steps", 1))
+        whole = self.environments * self._collected()
         if self.segment_steps % whole:
             raise key_error(
                 "segment_steps",
-                f"{self.segment_steps} is no multiple of {whole} (environments x hyperparameters.n_steps), "
-                "the steps between two updates",
+                f"{self.segment_steps} is no multiple of {whole} (environments x "
+                f"hyperparameters.{COLLECTED[self.algorithm]}), the steps between two updates",
             )
         return self
+
+    def _collected(self) -> int:
+        """Steps of every environment between two updates.
+
+        Those of SAC and DDPG are 1 where the recipe says nothing, as in stable-baselines3. PPO's default there (2048)
+        is longer than any segment here, so that a recipe must say them.
+        """
+        key = COLLECTED[self.algorithm]
+        if key not in self.hyperparameters and self.algorithm != "PPO":
+            return 1
+        steps = self.hyperparameters.get(key)
+        if type(steps) is not int or steps < 1:
+            found = f"got {steps!r}" if key in self.hyperparameters else "missing"
+            raise key_error(
+                f"hyperparameters.{key}",
+                f"must be a whole number of at least 1, the steps of every environment between two updates ({found})",
+            )
+        return steps
 
 
 class OwnTrainer(StrictModel):

@@ -11,6 +11,7 @@ from typing import Any
 from imbres_gym import __version__
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.task import scenario_hash
 from imbres_gym.scenario import Scenario
 from imbres_gym.training.curve import write_curve, write_tensorboard
 from imbres_gym.training.environments import MakeEnvironment, make_environments
@@ -48,7 +49,7 @@ class TrainingRun:
             "version": __version__,
             "seed": self.seed,
             "recipe": self.recipe.model_dump(mode="json", exclude={"name", "description"}),
-            "scenario": self.scenario.model_dump(mode="json", exclude={"name", "description"}),
+            "scenario": scenario_hash(self.scenario),
         }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.metrics import MACHINE_DEPENDENT
 
 
 def same_episode(left: EpisodeResult, right: EpisodeResult) -> bool:
@@ -19,7 +18,7 @@ def same_episode(left: EpisodeResult, right: EpisodeResult) -> bool:
 
 def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, dict):
-        timed = {name for name in {*left, *right} if name in MACHINE_DEPENDENT or name.startswith("decision_ms")}
+        timed = {name for name in {*left, *right} if name.startswith("decision_ms")}
         return left.keys() == right.keys() and all(_equal(left[name], right[name]) for name in {*left} - timed)
     if isinstance(left, np.ndarray):
         return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()

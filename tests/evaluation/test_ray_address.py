@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,21 @@ def test_an_installation_differs_where_it_says() -> None:
     other = {**here, "numpy": "1.0"}
     del other["numba"]
     assert differences(here, other) == f"numpy is 1.0, not {here['numpy']}, numba is missing, not {here['numba']}"
+
+
+@pytest.mark.parametrize(
+    ("file", "matters"),
+    [("code.py", True), ("inner/data.npz", True), ("configs/agent.yaml", False), ("__pycache__/code.pyc", False)],
+)
+def test_an_installation_is_the_code_and_the_data_of_its_packages(
+    file: str, matters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "invented" / file
+    changed.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "invented" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("imbres_gym.evaluation.installation._OWN_PACKAGES", ("invented",))
+    before = describe_installation.__wrapped__()  # without its memory of earlier calls
+    changed.write_bytes(b"other")
+    found = differences(before, describe_installation.__wrapped__())
+    assert found.startswith("code of invented is ") if matters else found == ""

@@ -20,6 +20,7 @@ from imbres_gym.evaluation.runner import EpisodeFailure
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.scenario import load_scenario
 
+QUICK = {"scenarios": ["hotel-reservation/low-slack"], "duration": "4m", "warmup": "1m", "tuning_values": 2}
 APPLICATIONS = ("social-network", "media-service", "hotel-reservation", "train-ticket")
 
 
@@ -141,21 +142,48 @@ def test_failed_episodes_are_not_hidden(episode: EpisodeResult, tmp_path: Path) 
         run_experiment(experiment, Runner(episode, {}, fail="hpa-0.7"))
 
 
+def changed_headline(folder: Path, change: dict[str, object]) -> Path:
+    """A file with the headline experiment, but for some keys."""
+    data = yaml.safe_load((config_root() / "experiments" / "headline.yaml").read_text())
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({**data, **change}))
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"ours": "imbress"}, "did you mean 'imbres'"),
         ({"agents": ["imbres"]}, "'hpa' is not among the agents"),
         ({"sceanrios": []}, "sceanrios: unknown key; did you mean 'scenarios'"),
+        ({"scenarios": ["hotel-reservation/low-slac"]}, r"scenarios\.0: .*did you mean 'hotel-reservation/low-slack'"),
+        ({"seeds": 1001}, r"\bseeds: .*less than or equal to 1000"),
+        ({"warmup": "30m"}, r"\bwarmup: 1800 s leave nothing of an episode of 1800 s \(duration\)"),
+        ({"warmup": "15m"}, r"\bwarmup: 900 s leave nothing of an episode of 900 s \(tuning\.duration\)"),
+        ({"quick": {**QUICK, "warmup": "238s"}}, r"quick\.warmup: 238 s leave nothing .*240 s \(quick\.duration\)"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str, tmp_path: Path) -> None:
     """File, key, and what would be right."""
-    data = yaml.safe_load((config_root() / "experiments" / "headline.yaml").read_text())
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({**data, **change}))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"(?s)mine\.yaml:.*{message}"):
+        load_experiment(changed_headline(tmp_path, change))
+
+
+def test_a_knob_needs_a_scaling_tier_to_be_of(tmp_path: Path) -> None:
+    agent = tmp_path / "bare.yaml"
+    agent.write_text(yaml.safe_dump({"name": "bare", "agent": "evaluation_fakes:SteadyAgent"}))
+    tuning = {"knobs": {str(agent): {"option": "target", "values": [0.5]}}, "duration": "15m"}
+    path = changed_headline(tmp_path, {"agents": ["imbres", str(agent)], "tuning": tuning})
+    with pytest.raises(ConfigError, match=rf"tuning\.knobs\.{agent}: has no scaling tier \(options\.scaling\)"):
         load_experiment(path)
+
+
+def test_without_knobs_nothing_is_tuned(episode: EpisodeResult, tmp_path: Path) -> None:
+    experiment = small(tuning={"knobs": {}, "duration": "5m"})  # no episode is so short, so the warm-up may be longer
+    run = Runner(episode, {})
+    outcome = run_experiment(experiment, run)
+    assert run.tasks["tuning"] == [] and len(run.tasks["evaluation"]) == 2 * 4 * 5
+    assert "# Tuning" not in write_reproduction(experiment, outcome, tmp_path).report.read_text()
 
 
 @pytest.mark.parametrize("name", ["headline", "headroom"])

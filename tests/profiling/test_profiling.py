@@ -24,6 +24,7 @@ from imbres_gym.profiling.measure import Measurement, RunFailure, attempt
 from imbres_gym.profiling.profile import Profile, find_profile, load_profile, save_profile
 from imbres_gym.profiling.runner import RunStore, make_profile, run_profiling
 from imbres_gym.scenario import Scenario, load_scenario
+from imbres_gym.sim.workload import ReplayWorkload
 
 APPLICATION: dict[str, Any] = {
     "name": "tiny",
@@ -136,6 +137,17 @@ def test_cost_is_counted(profile: Profile) -> None:
     assert profile.cost.simulated_hours == pytest.approx(0.2)
     assert profile.cost.container_hours == pytest.approx(0.4)
     assert profile.cost.cpu_s > 0.0
+
+
+def test_another_recording_makes_another_profiling(scenario: Scenario, tmp_path: Path) -> None:
+    file = tmp_path / "rates.txt"
+    file.write_text("10\n")
+    before = Design(scenario.model_copy(update={"workload": ReplayWorkload(file=file)})).fingerprint()
+    moved = file.rename(tmp_path / "moved.txt")
+    design = Design(scenario.model_copy(update={"workload": ReplayWorkload(file=moved)}))
+    assert design.fingerprint() == before
+    moved.write_text("20\n")
+    assert design.fingerprint() != before
 
 
 def test_an_interrupted_profiling_goes_on_to_the_same_profile(design: Design, profile: Profile, tmp_path: Path) -> None:

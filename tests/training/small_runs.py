@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
 
 from imbres_gym.application import Application, Call, ContainerSize, Microservice, Operation, RequestClass
 from imbres_gym.scenario import Hosts, Scenario
@@ -19,6 +24,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "SAC": {"buffer_size": 64, "learning_starts": 4, "batch_size": 8},
     "DDPG": {"buffer_size": 64, "learning_starts": 4, "batch_size": 8},
 }
+
+
+class Fragile(gym.Env[Any, Any]):
+    """Refuses an action above one half; one below minus one half takes its whole process down."""
+
+    observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        if action[0] > 0.5:
+            raise ArithmeticError("too much")
+        if action[0] < -0.5:
+            os._exit(3)
+        return np.zeros(1, np.float32), 1.0, False, False, {}
 
 
 def small_scenario(**changes: Any) -> Scenario:

@@ -10,7 +10,7 @@ import yaml
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import ALGORITHMS, small_recipe, small_scenario
+from small_runs import ALGORITHMS, OPTIONS, small_recipe, small_scenario
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from imbres_gym.config import ConfigError, available
@@ -104,6 +104,17 @@ def test_no_training_episode_has_a_seed_of_an_evaluation(seed: int, segment: int
     assert FIRST_EPISODE_SEED <= segment_seed(seed, segment) < 2**31 - 2**16
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [("PPO", {"n_steps": 5}), ("SAC", {"train_freq": 5}), ("DDPG", {"train_freq": 5}), ("DDPG", {"n_steps": 3})],
+)
+def test_a_segment_is_as_long_as_the_recipe_says(algorithm: str, options: dict[str, Any]) -> None:
+    recipe = small_recipe(algorithm, hyperparameters={**OPTIONS[algorithm], **options})
+    learner = Learner(recipe, DummyVecEnv([Target] * 2), 1, {})
+    learner.learn(recipe.segment_steps, ignore)
+    assert learner.state()["steps"] == recipe.segment_steps
+
+
 def test_training_episodes_differ_and_repeat_with_the_seed() -> None:
     class Remember(gym.Env[Any, Any]):
         seeds: list[int]
@@ -138,7 +149,15 @@ def test_a_shipped_recipe_makes_an_environment_and_a_learner(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"segment_steps": 12}, r"segment_steps: 12 is no multiple of 10"),
+        ({"segment_steps": 12}, r"segment_steps: 12 is no multiple of 10 \(environments x hyperparameters.n_steps\)"),
+        ({"hyperparameters": {"batch_size": 5}}, r"hyperparameters.n_steps: must be a whole number .*\(missing\)"),
+        ({"hyperparameters": {"n_steps": 0}}, r"hyperparameters.n_steps: must be a whole number of at least 1.*got 0"),
+        ({"hyperparameters": {"n_steps": "five"}}, r"hyperparameters.n_steps: must be .*got 'five'"),
+        ({"algorithm": "SAC", "hyperparameters": {"train_freq": 3}}, r"10 is no multiple of 6 .*train_freq"),
+        (
+            {"algorithm": "DDPG", "hyperparameters": {"train_freq": [1, "episode"]}},
+            r"train_freq: must be .*got \[1, 'episode'\]",
+        ),
         (
             {"observation": ["interferences"]},
             r"observation.0: unknown key 'interferences'; did you mean 'interference'",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import ALGORITHMS, outcome, run_until, small_run
+from small_runs import ALGORITHMS, outcome, run_until, small_run, small_scenario
 
 from imbres_gym.config import ConfigError
+from imbres_gym.sim.workload import ReplayWorkload
 from imbres_gym.training.state import KEPT, checkpoints, newest_checkpoint
 from imbres_gym.training.trainer import Watcher, prepare
 
@@ -103,6 +105,21 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text("{")
     with pytest.raises(ConfigError, match=r"training\.json: damaged"):
         prepare(small_run(tmp_path), resume=True)
+
+
+def test_another_recording_makes_another_training(tmp_path: Path) -> None:
+    """Whatever its name is; the scenario's own duration is not the training's."""
+    file = tmp_path / "rates.txt"
+    file.write_text("10\n")
+    scenario = small_scenario(workload=ReplayWorkload(file=file))
+    run = replace(small_run(tmp_path / "run"), scenario=scenario)
+    prepare(run, resume=False)
+    moved = file.rename(tmp_path / "moved.txt")
+    longer = small_scenario(workload=ReplayWorkload(file=moved), duration=990.0)
+    prepare(replace(run, scenario=longer), resume=True)
+    moved.write_text("20\n")
+    with pytest.raises(ConfigError, match="is the training of another scenario"):
+        prepare(replace(run, scenario=longer), resume=True)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

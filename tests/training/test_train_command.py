@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from small_runs import run_until, small_recipe, small_run, small_scenario
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner, Result
 
 from agents.bundle import load_bundle
 from imbres_gym.cli import app
-from imbres_gym.training.environments import WorkerDied
+from imbres_gym.evaluation.tags import step_scalars
+from imbres_gym.training.curve import write_tensorboard
+from imbres_gym.training.environments import MakeEnvironment, WorkerDied
 
 
 @pytest.fixture
@@ -72,32 +76,35 @@ def test_wrong_input_is_named(files: tuple[str, str], tmp_path: Path) -> None:
     assert result.exit_code == 2 and "cannot be written to" in result.output
 
 
+def log(folder: Path) -> EventAccumulator:
+    """What TensorBoard reads in a folder."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_a_number_that_there_is_not_is_no_point_in_tensorboard(tmp_path: Path) -> None:
+    rows = [{"steps": step, "evaluation/metrics/p95_ms": p95} for step, p95 in ((0.0, 50.0), (10.0, math.nan))]
+    write_tensorboard(rows, tmp_path)
+    assert [(point.step, point.value) for point in log(tmp_path / "evaluation").Scalars("e2e/p95_ms")] == [(0, 50.0)]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_curve_is_a_table_and_a_tensorboard_log_with_the_tags_of_episodes(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     run_until(small_run(tmp_path), 20)
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["steps"]) for row in rows] == [0, 10, 20]
     assert rows[0]["training/reward/latency"] == "" and float(rows[1]["training/reward/latency"]) < 0.0
 
-    def tags(log: str) -> Any:
-        events = EventAccumulator(str(tmp_path / "tensorboard" / log))
-        events.Reload()
-        return events
-
-    shared = {
-        "reward/total",
-        "reward/resource",
-        "reward/latency",
-        "e2e/p95_ms",
-        "e2e/sla_violation",
-        "cluster/containers",
-    }
-    evaluation, training = tags("evaluation"), tags("training")
-    assert shared <= set(evaluation.Tags()["scalars"]) & set(training.Tags()["scalars"])
-    assert "loss/value_loss" in training.Tags()["scalars"]
+    env = MakeEnvironment(small_recipe("PPO"), small_scenario(), training=False)()
+    env.reset(seed=4000)
+    of_a_step = set(step_scalars(env.step(env.action_space.sample())[4])) - {"cluster/illegal_actions"}
+    evaluation, training = log(tmp_path / "tensorboard/evaluation"), log(tmp_path / "tensorboard/training")
+    assert set(evaluation.Tags()["scalars"]) == of_a_step
+    losses = set(training.Tags()["scalars"]) - of_a_step
+    assert of_a_step <= set(training.Tags()["scalars"])
+    assert "loss/value_loss" in losses and all(tag.startswith("loss/") for tag in losses)
     assert [point.step for point in evaluation.Scalars("reward/total")] == [0, 10, 20]
     assert evaluation.Scalars("e2e/p95_ms")[2].value == pytest.approx(
         float(rows[2]["evaluation/metrics/p95_ms"]), rel=1e-5

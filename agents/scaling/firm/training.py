@@ -148,10 +148,13 @@ def _learn(run: _Run, task: ResizingTask, seed: int, transitions: int) -> float:
     """One episode of learning; its mean reward. Seeded anew, so that it does not matter what came before."""
     set_random_seed(seed)
     run.learner.set_env(MicroserviceVecEnv(task, seed, run.units), force_reset=True)
-    assert run.learner.replay_buffer is not None
-    before = run.learner.replay_buffer.size()
+    buffer = run.learner.replay_buffer
+    assert buffer is not None
+    before = buffer.pos
     run.learner.learn(transitions, reset_num_timesteps=False)
-    paid = run.learner.replay_buffer.rewards[before : run.learner.replay_buffer.size()]
+    # Where the buffer ends it goes on from its start.
+    written = before + np.arange((buffer.pos - before) % buffer.buffer_size)
+    paid = buffer.rewards[written % buffer.buffer_size]
     return float(paid.mean()) * run.units.reward_deviation + run.units.reward_mean
 
 

@@ -124,6 +124,19 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> N
     assert len(list((tmp_path / "part").glob("checkpoint-*"))) == 1
 
 
+def test_the_reward_of_an_episode_does_not_depend_on_the_room_for_earlier_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is learnt from here, so the rewards are the same; room for 8 of the 18 steps, so that it is full."""
+    monkeypatch.setattr("agents.scaling.firm.ddpg.WARM_UP", 1000)
+    plenty = train(tmp_path / "plenty", episodes=3)
+    monkeypatch.setattr("agents.scaling.firm.ddpg.REPLAY", 16)
+    little = train(tmp_path / "little", episodes=3)
+    rewards = [point.training_reward for point in little.curve]
+    assert rewards == [point.training_reward for point in plenty.curve]
+    assert len({reward for reward in rewards if reward is not None}) == 3
+
+
 def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     trained = train(tmp_path, episodes=1)
     with pytest.raises(ConfigError, match="another training"):
