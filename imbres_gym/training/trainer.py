@@ -76,7 +76,7 @@ def prepare(run: TrainingRun, resume: bool) -> tuple[Progress, list[str]]:
     record = run.folder / "training.json"
     identity = json.dumps(run.identity(), indent=2, sort_keys=True)
     try:
-        if not resume and (record.exists() or checkpoints(run.folder)):
+        if not resume and checkpoints(run.folder):  # what ended before its first checkpoint has kept nothing
             raise ConfigError(f"--out {run.folder}: has a training already; add --resume to go on, or choose another")
         if resume and record.exists():
             _refuse_another(run, record)

@@ -107,6 +107,13 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
         prepare(small_run(tmp_path), resume=True)
 
 
+def test_a_training_that_could_not_begin_leaves_its_folder_free(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="refuses"):
+        run_until(small_run(tmp_path, hyperparameters={"n_steps": 5, "batch_size": 10, "learning_rate": "fast"}), 10)
+    run_until(small_run(tmp_path), 10)
+    assert outcome(tmp_path)
+
+
 def test_another_recording_makes_another_training(tmp_path: Path) -> None:
     """Whatever its name is; the scenario's own duration is not the training's."""
     file = tmp_path / "rates.txt"
