@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import Field, model_validator
 
 from imbres_gym.agent import AgentConfig, load_agent_config
+from imbres_gym.artifacts import scenario_label
 from imbres_gym.config import ConfigError, StrictModel, key_error, load_model, nearest
 from imbres_gym.evaluation.task import FIRST_SEED, MOST_SEEDS, EpisodeTask, longest_warmup
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob
@@ -141,7 +142,9 @@ class Experiment(StrictModel):
         """
         configs = {agent: load_agent_config(agent) for agent in self.agents}
         return [
-            EpisodeTask(name, scenario, agent, tuned.get((name, agent), configs[agent]), seed, self.warmup)
+            EpisodeTask(
+                scenario_label(name), scenario, agent, tuned.get((name, agent), configs[agent]), seed, self.warmup
+            )
             for name in self.scenarios
             for scenario in [load_scenario(name, duration=self.duration)]
             for agent in self.agents
