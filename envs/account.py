@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from envs.metrics import METRICS
 from envs.reward import ALLOWED_SLOW_SHARE, PARTS, RewardWeights, initial_cores
 from imbres_gym import imbalance, latency_window
 from imbres_gym.imbalance import cv_of_latency, variance_of_load
-from imbres_gym.jit import compiled, compiled_with
+from imbres_gym.jit import HandleType, compiled, compiled_with
 from imbres_gym.latency_window import percentiles_since
 from imbres_gym.measured import CHURN, CONTAINERS, INTERVAL_S, TIME_S
 from imbres_gym.panel import Panel
@@ -65,17 +64,15 @@ class _Sums(NamedTuple):
 
 
 @structref.register
-class _LedgerType(types.StructRef):
-    def preprocess_fields(self, fields):
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _LedgerType(HandleType):
+    pass
 
 
 class Ledger(structref.StructRefProxy):
     """A handle on `_Sums` for compiled code, see `imbres_gym.panel`."""
 
 
-structref.define_constructor(Ledger, _LedgerType, ["sums"])
-structref.define_boxing(_LedgerType, Ledger)
+structref.define_proxy(Ledger, _LedgerType, ["sums"])
 
 
 @compiled

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from imbres_gym.action import decode_connections
 from imbres_gym.jit import compiled
 from imbres_gym.observation import Observation
-from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, project_proportions
+from imbres_gym.plan import FLOAT32, FULL_CONNECTION, Balancer, ConnectionPlan, project_proportions
 from imbres_gym.telemetry import ClusterInfo
-
-FLOAT32 = np.dtype(np.float32)
 
 
 def read_proportions(action: Any, ready: NDArray[np.int64]) -> tuple[NDArray[np.float64] | None, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import njit, types
 
 compiled: Callable[[Callable[..., Any]], Any] = njit(cache=True, error_model="numpy")
 """A function that is compiled when it is first called, with other compiled functions of its own file."""
@@ -39,3 +39,11 @@ def stamped(dispatcher: Any, files: Iterable[Path]) -> Any:
             digest.update(file.read_bytes())
         cache_file._source_stamp = digest.hexdigest()
     return dispatcher
+
+
+class HandleType(types.StructRef):
+    """Type of a handle: many arrays as one argument, which numba unpacks when it is made, not at every call."""
+
+    def preprocess_fields(self, fields: Any) -> Any:
+        """Fields of any value; numba asks for it."""
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)  # type: ignore[no-untyped-call]

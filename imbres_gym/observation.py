@@ -40,11 +40,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from imbres_gym.jit import compiled
+from imbres_gym.jit import HandleType, compiled
 from imbres_gym.lent import Lent
 from imbres_gym.telemetry import ClusterInfo, pair_share_shape
 
@@ -115,17 +114,15 @@ def new_observation(info: ClusterInfo) -> Observation:
 
 
 @structref.register
-class _SheetType(types.StructRef):
-    def preprocess_fields(self, fields):
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _SheetType(HandleType):
+    pass
 
 
 class Sheet(structref.StructRefProxy):
     """A handle on a `Seen` for compiled code, see `imbres_gym.panel`."""
 
 
-structref.define_constructor(Sheet, _SheetType, ["seen"])
-structref.define_boxing(_SheetType, Sheet)
+structref.define_proxy(Sheet, _SheetType, ["seen"])
 
 
 @compiled

@@ -7,24 +7,21 @@ is made; it must be made anew when one of its arrays is replaced by another.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 from __future__ import annotations
 
-from numba import types
 from numba.experimental import structref
 
-from imbres_gym.jit import compiled
+from imbres_gym.jit import HandleType, compiled
 
 
 @structref.register
-class _PanelType(types.StructRef):
-    def preprocess_fields(self, fields):
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _PanelType(HandleType):
+    pass
 
 
 class Panel(structref.StructRefProxy):
     """A handle on a `Measured`, a `Window` and features of critical paths (M, 3); only compiled code looks inside."""
 
 
-structref.define_constructor(Panel, _PanelType, ["measured", "window", "critical_path"])
-structref.define_boxing(_PanelType, Panel)
+structref.define_proxy(Panel, _PanelType, ["measured", "window", "critical_path"])
 
 
 @compiled

@@ -148,9 +148,9 @@ def project_proportions(
     """
     if proportions.shape != ready.shape:
         raise ValueError(f"proportions have shape {proportions.shape}, expected {ready.shape}")
-    single = proportions.dtype == FLOAT32 and proportions.flags.c_contiguous
+    kind = np.float32 if proportions.dtype == FLOAT32 else np.float64
     legal = np.empty(ready.shape)
-    changed: int = _project(proportions if single else np.ascontiguousarray(proportions, np.float64), ready, legal)
+    changed: int = _project(np.ascontiguousarray(proportions, kind), ready, legal)
     return legal, changed
 
 

@@ -93,9 +93,7 @@ class Recorder:
             reward_parts={name: float(value) for name, value in info.get("reward_parts", {}).items()},
             decision_ms=decision_ms,
             metrics={name: float(value) for name, value in info["metrics"].items()},
-            illegal_actions={
-                kind: int(count) for kind, count in info.get("illegal_actions", {}).items() if kind != "total"
-            },
+            illegal_actions=illegal_kinds(info.get("illegal_actions", {})),
         )
         self._intervals.append(interval)
         return interval
@@ -150,9 +148,9 @@ class Recorder:
         return series
 
 
-def count_illegal(counts: Mapping[str, int]) -> int:
+def illegal_kinds(counts: Mapping[str, int]) -> dict[str, int]:
     """Illegal parts of one step's action: all of `info["illegal_actions"]` but the "total" since the reset."""
-    return sum(int(count) for kind, count in counts.items() if kind != "total")
+    return {kind: int(count) for kind, count in counts.items() if kind != "total"}
 
 
 def illegal_parts(series: Mapping[str, NDArray[Any]]) -> str:
@@ -160,8 +158,8 @@ def illegal_parts(series: Mapping[str, NDArray[Any]]) -> str:
     total = int(series["illegal_actions"].sum())
     if not total:
         return ""
-    kinds = {name.removeprefix("illegal/"): int(np.nansum(series[name])) for name in series if name[:8] == "illegal/"}
-    each = ", ".join(f"{kind} {count}" for kind, count in kinds.items() if count)
+    kinds = {name: int(np.nansum(counts)) for name, counts in series.items() if name.startswith("illegal/")}
+    each = ", ".join(f"{name.removeprefix('illegal/')} {count}" for name, count in kinds.items() if count)
     return f"{total} parts of its actions were illegal" + (f" ({each})" if each else "")
 
 

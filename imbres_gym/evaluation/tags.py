@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.evaluation.episode import EpisodeResult
-from imbres_gym.evaluation.recorder import count_illegal
+from imbres_gym.evaluation.recorder import illegal_kinds
 
 _PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
 
@@ -29,7 +29,7 @@ def step_scalars(info: Mapping[str, Any]) -> dict[str, float]:
     """
     tags = {metric_tag(name): float(value) for name, value in info["metrics"].items()}
     tags.update({f"reward/{name}": float(value) for name, value in info["reward_parts"].items()})
-    tags["cluster/illegal_actions"] = float(count_illegal(info["illegal_actions"]))
+    tags["cluster/illegal_actions"] = float(sum(illegal_kinds(info["illegal_actions"]).values()))
     return tags
 
 

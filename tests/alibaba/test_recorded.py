@@ -21,6 +21,15 @@ def made(result: Digest, out: Path, rps: float | None = None, services: int = 10
     return written, load_scenario(written.scenario)
 
 
+def with_hosts_later_by(minutes: int, tmp_path: Path) -> Digest:
+    """A download of v2021 whose hosts are recorded so much later than its calls."""
+    folder = trace_files.write_download(tmp_path / "data", "v2021")
+    header, *rows = trace_files.table("v2021", "Node").splitlines()
+    later = [f"{int(row.split(',', 1)[0]) + minutes * 60_000},{row.split(',', 1)[1]}" for row in rows]
+    trace_files.write(folder, "Node/Node", "\n".join([header, *later]), ".csv")
+    return digest(folder, tmp_path / "kept", 1.0, lambda part, position, finished: None)
+
+
 def test_v2021_is_taken_as_recorded(digest_of: Callable[[str], Digest], tmp_path: Path) -> None:
     written, scenario = made(digest_of("v2021"), tmp_path / "out")
     application = scenario.application
@@ -86,22 +95,13 @@ def test_rates_of_each_service_are_kept(digest_of: Callable[[str], Digest], tmp_
 
 
 def test_tables_of_different_times_are_refused(tmp_path: Path) -> None:
-    folder = trace_files.write_download(tmp_path / "data", "v2021")
-    header, *rows = trace_files.table("v2021", "Node").splitlines()
-    later = [f"{int(row.split(',', 1)[0]) + 3_600_000},{row.split(',', 1)[1]}" for row in rows]
-    trace_files.write(folder, "Node/Node", "\n".join([header, *later]), ".csv")
-    result = digest(folder, tmp_path / "kept", 1.0, lambda part, position, finished: None)
+    result = with_hosts_later_by(60, tmp_path)
     with pytest.raises(ConfigError, match="do not overlap"):
         made(result, tmp_path / "out")
 
 
 def test_how_many_minutes_of_calls_and_hosts_there_are_is_said(tmp_path: Path) -> None:
-    folder = trace_files.write_download(tmp_path / "data", "v2021")
-    header, *rows = trace_files.table("v2021", "Node").splitlines()
-    later = [f"{int(row.split(',', 1)[0]) + 7 * 60_000},{row.split(',', 1)[1]}" for row in rows]
-    trace_files.write(folder, "Node/Node", "\n".join([header, *later]), ".csv")
-    result = digest(folder, tmp_path / "kept", 1.0, lambda part, position, finished: None)
-    written, _ = made(result, tmp_path / "out")
+    written, _ = made(with_hosts_later_by(7, tmp_path), tmp_path / "out")
     assert (written.minutes_of_calls, written.minutes_of_hosts) == (3, 10)
 
 

@@ -7,9 +7,9 @@ bundle is unpacked when it is made, as long as no array is replaced by another.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 from __future__ import annotations
 
-from numba import types
 from numba.experimental import structref
 
+from imbres_gym.jit import HandleType
 from imbres_gym.sim.fluid.compiled import allocating
 
 FIELDS = (
@@ -32,17 +32,15 @@ FIELDS = (
 
 
 @structref.register
-class _BundleType(types.StructRef):
-    def preprocess_fields(self, fields):
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _BundleType(HandleType):
+    pass
 
 
 class Bundle(structref.StructRefProxy):
     """A handle; only compiled code looks inside."""
 
 
-structref.define_constructor(Bundle, _BundleType, list(FIELDS))
-structref.define_boxing(_BundleType, Bundle)
+structref.define_proxy(Bundle, _BundleType, list(FIELDS))
 
 
 @allocating

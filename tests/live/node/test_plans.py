@@ -118,13 +118,18 @@ def test_missing_rights_are_no_end(server: ApiServer, watch: PlanWatch, failures
     wait_for(lambda: watch.plans() == [])
 
 
-def test_a_watch_that_hangs_is_replaced(
-    server: ApiServer, watch: PlanWatch, failures: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hang(server: ApiServer, watch: PlanWatch) -> None:
+    """A watch whose connection has died without a word, and a plan that it has not heard of."""
     watch.start()
     wait_for(lambda: server.watching() == 1)
     server.silence_watches()
     server.put_plan(NAME, spec("a"))
+
+
+def test_a_watch_that_hangs_is_replaced(
+    server: ApiServer, watch: PlanWatch, failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang(server, watch)
     watch.revive()
     assert failures == []  # not silent for long
     monkeypatch.setattr(module, "SILENCE_S", 0.05)
@@ -139,10 +144,7 @@ def test_a_watch_that_hangs_is_replaced(
 def test_a_list_that_cannot_be_read_is_tried_again(
     server: ApiServer, watch: PlanWatch, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch.start()
-    wait_for(lambda: server.watching() == 1)
-    server.silence_watches()
-    server.put_plan(NAME, spec("a"))
+    hang(server, watch)
     monkeypatch.setattr(module, "SILENCE_S", 0.05)
     time.sleep(0.1)
     for nonsense in ((200, b"<html>"), (502, b"")):
