@@ -129,7 +129,7 @@ class ClusterEnv(MicroserviceEnv):
         )
 
     def _read(self, action: Any) -> tuple[Plan, dict[str, int]]:
-        if not isinstance(action, (dict, Mapping)):
+        if not isinstance(action, Mapping):
             return Plan(), dict.fromkeys(REQUIRED, 1)
         info = self.cluster_info
         proportions, rows = read_proportions(action.get("proportions"), self._meter.measured.ready)

@@ -268,9 +268,10 @@ def shares_between_hosts(fleet, rows, up, down, pool_weight, share):
     spread = np.zeros(n_hosts)
     for p in range(len(up)):
         low, first, last = fleet.begin[up[p]], rows.pair[p], rows.pair[p + 1]
-        linked = rows.begin[last] > rows.begin[first]
-        if linked:
-            share[p] = 0.0
+        share[p] = 0.0
+        if rows.begin[first] == rows.begin[last]:  # no links
+            spread[:] = pool[up[p]]
+        else:
             spread[:] = 0.0
             for row in range(first, last):
                 i = low + row - first
@@ -278,6 +279,5 @@ def shares_between_hosts(fleet, rows, up, down, pool_weight, share):
                 for x in range(rows.begin[row], rows.begin[row + 1]):
                     share[p, fleet.host[i], fleet.host[rows.target[x]]] += pool_weight[i] * rows.weight[x]
         for host in range(n_hosts):
-            from_host = spread[host] if linked else pool[up[p], host]
             for other in range(n_hosts):
-                share[p, host, other] = (share[p, host, other] if linked else 0.0) + from_host * pool[down[p], other]
+                share[p, host, other] += spread[host] * pool[down[p], other]
