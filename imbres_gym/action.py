@@ -12,6 +12,7 @@ from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def encode_connections(plan: ConnectionPlan, observation: Observation) -> GraphInstance:
@@ -53,21 +54,21 @@ def decode_connections(
     pair_of = np.full((n_microservices, n_microservices), -1, np.int64)
     for index, (upstream, downstream) in enumerate(pairs):
         pair_of[upstream, downstream] = index
-    pair = _pairs_of_edges(links, np.ascontiguousarray(weight), ids, microservice, pair_of)
-    # Sorted by pair once; the edges of a pair keep their order.
-    order = np.argsort(pair, kind="stable")[np.count_nonzero(pair < 0) :]
-    pair, weight = pair[order], weight[order]
-    up, down = ids[links[order, 0]], ids[links[order, 1]]
-    starts = np.flatnonzero(np.diff(pair, prepend=-1)).tolist()
+    end, up, down, share = _by_pair(links, np.ascontiguousarray(weight), ids, microservice, pair_of, len(pairs))
     plan: dict[int, Links] = {}
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=False):
-        plan[int(pair[start])] = Links(up[start:end], down[start:end], weight[start:end])
-    return ConnectionPlan(plan), len(links) - len(order)
+    start = 0
+    for pair, stop in enumerate(end.tolist()):
+        if stop > start:
+            plan[pair] = Links(up[start:stop], down[start:stop], share[start:stop])
+        start = stop
+    return ConnectionPlan(plan), len(links) - len(up)
 
 
 @compiled
-def _pairs_of_edges(links: Ints, weight: NDArray[np.float64], ids: Ints, microservice: Ints, pair_of: Ints) -> Ints:
-    """(E,) pair of each edge, -1 where it is illegal.
+def _by_pair(
+    links: Ints, weight: Floats, ids: Ints, microservice: Ints, pair_of: Ints, n_pairs: int
+) -> tuple[Ints, Ints, Ints, Floats]:
+    """The legal edges sorted by pair; those of a pair keep their order.
 
     Args:
         links: (E, 2) rows of the container table.
@@ -75,11 +76,30 @@ def _pairs_of_edges(links: Ints, weight: NDArray[np.float64], ids: Ints, microse
         ids: (N,) container of each row, -1 where it is unused.
         microservice: (N,) its microservice.
         pair_of: (M, M) pair of two microservices, -1 where there is none.
+        n_pairs: how many there are.
+
+    Returns:
+        (n_pairs,) end of each pair among the legal edges; upstream container, downstream one and weight of these.
     """
     pair = np.full(len(links), -1, np.int64)
+    place = np.zeros(n_pairs + 1, np.int64)  # at first, behind each pair, how many edges it has
     for edge in range(len(links)):
-        up, down = links[edge]
+        up, down = links[edge, 0], links[edge, 1]
         inside = 0 <= up < len(ids) and 0 <= down < len(ids)
         if inside and ids[up] >= 0 and ids[down] >= 0 and 0.0 <= weight[edge] < np.inf:  # false for NaN
-            pair[edge] = pair_of[microservice[up], microservice[down]]
-    return pair
+            of_edge = pair_of[microservice[up], microservice[down]]
+            if of_edge >= 0:
+                pair[edge] = of_edge
+                place[of_edge + 1] += 1
+    for index in range(n_pairs):
+        place[index + 1] += place[index]
+    legal = place[n_pairs]
+    upstream, downstream = np.empty(legal, np.int64), np.empty(legal, np.int64)
+    share = np.empty(legal)
+    for edge in range(len(links)):
+        if pair[edge] >= 0:
+            here = place[pair[edge]]
+            place[pair[edge]] += 1
+            upstream[here], downstream[here] = ids[links[edge, 0]], ids[links[edge, 1]]
+            share[here] = weight[edge]
+    return place[:n_pairs], upstream, downstream, share

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,14 @@ class Population(Protocol):
 P = TypeVar("P", bound=Population)
 
 
+class _Room(NamedTuple):
+    """What is on the hosts, and what they have left; brought up to date as containers are placed."""
+
+    counts: NDArray[np.int64]  # (M, H) containers
+    cores: NDArray[np.float64]  # (H,) that no container has requested
+    memory_mb: NDArray[np.float64]  # (H,) likewise
+
+
 @dataclass(frozen=True)
 class Lifecycle(Generic[P]):
     """Creates and removes containers of an episode as a ReplicaSet and the scheduler do.
@@ -67,39 +75,43 @@ class Lifecycle(Generic[P]):
         slots = population.slots
         counted = (slots["life"] == READY) | (slots["life"] == PENDING)
         there = np.bincount(slots["microservice"][counted], minlength=len(population.wanted))
+        room: _Room | None = None
         changed = False
         for m in np.flatnonzero(there != population.wanted):
             missing = int(population.wanted[m] - there[m])
             if missing > 0:
-                self._create(population, int(m), missing, startup_s)
+                room = room or self._room(population)
+                self._create(population, int(m), missing, startup_s, room)
             else:
                 _remove(population, int(m), -missing)
                 changed = True
         return changed
 
-    def _create(self, population: P, microservice: int, count: int, startup_s: float) -> None:
-        """Place and start up to `count` containers, as many as there is room for."""
+    def _room(self, population: P) -> _Room:
+        """What containers, those that drain too, leave free."""
         info, slots = self.info, population.slots
-        n_hosts = len(info.hosts)
         alive = (slots["life"] != FREE) & (slots["life"] != GONE)
-        kinds, hosts = slots["microservice"][alive], slots["host"][alive]
-        capacity = (info.host_cores, self.host_memory_mb)
-        need = (float(info.cores[microservice]), float(info.memory_mb[microservice]))
-        counts = np.bincount(hosts[kinds == microservice], minlength=n_hosts)
-        used_cores = np.bincount(hosts, info.cores[kinds], n_hosts)
-        used_mb = np.bincount(hosts, info.memory_mb[kinds], n_hosts)
-        placement = _placement_of(population, microservice)
-        free_cores, free_mb = capacity[0] - used_cores, capacity[1] - used_mb
-        placed, phases = [], []
-        for _ in range(count):
-            host = place(counts, free_cores, free_mb, need, capacity, population.rng, placement)
-            if host < 0:
-                break
-            placed.append(host)
-            phases.append(population.rng.random())
-            counts[host] += 1
-            free_cores[host] -= need[0]
-            free_mb[host] -= need[1]
+        kinds, hosts = slots["microservice"][alive].astype(np.int64), slots["host"][alive]
+        n_microservices, n_hosts = len(info.microservices), len(info.hosts)
+        return _Room(
+            counts=np.bincount(kinds * n_hosts + hosts, minlength=n_microservices * n_hosts).reshape(-1, n_hosts),
+            cores=np.asarray(info.host_cores - np.bincount(hosts, info.cores[kinds], n_hosts), np.float64),
+            memory_mb=np.asarray(self.host_memory_mb - np.bincount(hosts, info.memory_mb[kinds], n_hosts), np.float64),
+        )
+
+    def _create(self, population: P, microservice: int, count: int, startup_s: float, room: _Room) -> None:
+        """Place and start up to `count` containers, as many as there is room for."""
+        info = self.info
+        placed, phases = place(
+            count,
+            room.counts[microservice],
+            room.cores,
+            room.memory_mb,
+            (float(info.cores[microservice]), float(info.memory_mb[microservice])),
+            (info.host_cores, self.host_memory_mb),
+            population.rng,
+            _placement_of(population, microservice),
+        )
         while np.count_nonzero(population.slots["life"] == FREE) < len(placed):
             population.more_slots()
         slots = population.slots
@@ -111,7 +123,7 @@ class Lifecycle(Generic[P]):
         slots["life"][new] = PENDING
         slots["microservice"][new] = microservice
         slots["host"][new] = placed
-        self.equip(population, new, np.array(phases))
+        self.equip(population, new, phases)
         population.next_id += len(new)
 
 

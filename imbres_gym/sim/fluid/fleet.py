@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.plan import ConnectionPlan
+from imbres_gym.sim.compiled import inlined
 from imbres_gym.sim.fluid.compiled import allocating
 from imbres_gym.sim.state import DRAINING, GONE, PENDING, READY
 
@@ -152,7 +153,7 @@ def _rows(fleet, pair, up, down, link, upstream, downstream, weight):
         low, high = fleet.begin[up[p]], fleet.begin[up[p] + 1]
         first, last = fleet.begin[down[p]], fleet.begin[down[p] + 1]
         for x in range(link[p], link[p + 1]):
-            source, target = _place(fleet, upstream[x]), _place(fleet, downstream[x])
+            source, target = _place(fleet.place_of_id, upstream[x]), _place(fleet.place_of_id, downstream[x])
             if weight[x] <= 0.0 or not low <= source < high:
                 continue
             row = pair[p] + source - low
@@ -180,10 +181,10 @@ def _rows(fleet, pair, up, down, link, upstream, downstream, weight):
     return Rows(pair, begin, target, share, spread)
 
 
-@allocating
-def _place(fleet, container):
+@inlined
+def _place(place_of_id, container):
     """Place of a container in the fleet, -1 if it is not ready."""
-    return fleet.place_of_id[container] if 0 <= container < len(fleet.place_of_id) else -1
+    return place_of_id[container] if 0 <= container < len(place_of_id) else -1
 
 
 @allocating
@@ -217,14 +218,14 @@ def changed_connections(old, old_rows, new, new_rows, up, down):
     for p in range(len(up)):
         common_targets = 0
         for j in range(old.begin[down[p]], old.begin[down[p] + 1]):
-            common_targets += _place(new, old.id[j]) >= 0
+            common_targets += _place(new.place_of_id, old.id[j]) >= 0
         kept = 0
         low, high = old.begin[up[p]], old.begin[up[p] + 1]
         for i in range(low, high):
             row = old_rows.pair[p] + i - low
-            there = _place(new, old.id[i])
+            there = _place(new.place_of_id, old.id[i])
             all_before = old_rows.spread[row] > 0.0
-            changed += old.begin[down[p] + 1] - old.begin[down[p]] if all_before else _links(old_rows, row)
+            changed += old.begin[down[p] + 1] - old.begin[down[p]] if all_before else _links(old_rows.begin, row)
             if there < 0:
                 continue
             next_row = new_rows.pair[p] + there - new.begin[up[p]]
@@ -233,26 +234,26 @@ def changed_connections(old, old_rows, new, new_rows, up, down):
                 kept += common_targets
             elif all_after:
                 for x in range(old_rows.begin[row], old_rows.begin[row + 1]):
-                    kept += _place(new, old.id[old_rows.target[x]]) >= 0
+                    kept += _place(new.place_of_id, old.id[old_rows.target[x]]) >= 0
             else:
                 for x in range(new_rows.begin[next_row], new_rows.begin[next_row + 1]):
                     container = new.id[new_rows.target[x]]
                     seen[container] = next_row
-                    kept += all_before and _place(old, container) >= 0
+                    kept += all_before and _place(old.place_of_id, container) >= 0
                 if not all_before:
                     for x in range(old_rows.begin[row], old_rows.begin[row + 1]):
                         container = old.id[old_rows.target[x]]
                         kept += container < len(seen) and seen[container] == next_row
         for row in range(new_rows.pair[p], new_rows.pair[p + 1]):
             to_all = new_rows.spread[row] > 0.0
-            changed += new.begin[down[p] + 1] - new.begin[down[p]] if to_all else _links(new_rows, row)
+            changed += new.begin[down[p] + 1] - new.begin[down[p]] if to_all else _links(new_rows.begin, row)
         changed -= 2 * kept
     return changed
 
 
-@allocating
-def _links(rows, row):
-    return rows.begin[row + 1] - rows.begin[row]
+@inlined
+def _links(begin, row):
+    return begin[row + 1] - begin[row]
 
 
 @allocating
