@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class SubsetConnections(ABC):
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """A new episode starts."""
         self._info = info
+        self._known: dict[int, _Picks] = {}
         self._forget(seed)
 
     def connect(self, observation: Observation, proportions: NDArray[np.float64]) -> ConnectionPlan:
@@ -40,10 +42,20 @@ class SubsetConnections(ABC):
         containers = ready_containers(observation, proportions)
         return ConnectionPlan(
             {
-                pair: links_of_picks(up, down, self._picks(pair, up, down))
+                pair: _links(up, down, self._known_picks(pair, up, down))
                 for pair, _, up, down in connected_pairs(containers, self._info)
             }
         )
+
+    def _known_picks(self, pair: int, up: Containers, down: Containers) -> _Picks:
+        """The picks of a pair; those of the last time where the containers are the same."""
+        known = self._known.get(pair)
+        if known and np.array_equal(known.up, up.ids) and np.array_equal(known.down, down.ids):
+            return known
+        picks = self._picks(pair, up, down)
+        owner = np.repeat(np.arange(len(up)), [len(mine) for mine in picks])
+        self._known[pair] = _Picks(up.ids, down.ids, owner, np.concatenate(picks))
+        return self._known[pair]
 
     @abstractmethod
     def _forget(self, seed: int) -> None:
@@ -51,7 +63,16 @@ class SubsetConnections(ABC):
 
     @abstractmethod
     def _picks(self, pair: int, up: Containers, down: Containers) -> list[NDArray[np.int64]]:
-        """Places of `down` that each upstream container picks, at least one."""
+        """Places of `down` that each upstream container picks, at least one; asked for when containers change."""
+
+
+class _Picks(NamedTuple):
+    """Who picked whom in a pair."""
+
+    up: NDArray[np.int64]  # (n,) ids of upstream containers
+    down: NDArray[np.int64]  # (m,) of downstream ones
+    owner: NDArray[np.int64]  # (links,) place of the upstream container
+    picked: NDArray[np.int64]  # (links,) and of the downstream one
 
 
 class StableIndices:
@@ -75,18 +96,11 @@ class StableIndices:
         return self._index
 
 
-def links_of_picks(up: Containers, down: Containers, picks: list[NDArray[np.int64]]) -> Links:
-    """Links of upstream containers to their picks, weighted by the downstream shares among these.
-
-    Args:
-        up: n upstream containers.
-        down: downstream containers.
-        picks: n arrays, places of `down` that each upstream container has picked, at least one.
-    """
-    counts = np.array([len(mine) for mine in picks])
-    picked = np.concatenate(picks)
-    owner = np.repeat(np.arange(len(up)), counts)
-    weight = down.shares[picked]
-    total = np.bincount(owner, weight, len(up))[owner]
-    weight = np.where(total > 0.0, weight / np.where(total > 0.0, total, 1.0), 1.0 / counts[owner])
-    return Links(up.ids[owner], down.ids[picked], weight)
+def _links(up: Containers, down: Containers, picks: _Picks) -> Links:
+    """Links of upstream containers to their picks, weighted by the downstream shares among these."""
+    owner, weight = picks.owner, down.shares[picks.picked]
+    total = np.bincount(owner, weight, len(up))
+    counts = np.bincount(owner, minlength=len(up))
+    nothing = total <= 0.0  # calls follow no proportions then
+    weight[nothing[owner]] = 1.0
+    return Links(up.ids[owner], down.ids[picks.picked], weight / np.where(nothing, counts, total)[owner])

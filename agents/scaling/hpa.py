@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.scaling.clock import IntervalClock
 from imbres_gym.config import ConfigError
+from imbres_gym.container_rows import ContainerRows
 from imbres_gym.observation import Observation
 from imbres_gym.telemetry import ClusterInfo
 
@@ -62,9 +62,8 @@ class HorizontalPodAutoscaler:
         time_s = float(observation["time_s"][0])
         self._metrics.observe(observation, time_s)
         if self._clock.due(time_s):
-            for index in range(len(self._wanted)):
+            for index, (ready, ignored) in enumerate(self._metrics.pods(len(self._wanted), time_s)):
                 current = int(observation["wanted"][index])
-                ready, ignored = self._metrics.pods(index, time_s)
                 # Replicas that no host has room for are in no table; in Kubernetes they are pending pods.
                 ignored = max(ignored, current - len(ready))
                 desired = desired_replicas(current, ready, ignored, self._target)
@@ -115,62 +114,50 @@ def _usage_ratio(usage: float, count: int, target: float) -> float:
     return int(round(100.0 * usage / count, 4)) / (100.0 * target)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """CPU use of one container at one time.
-
-    Attributes:
-        time_s: end of the interval.
-        cpu: CPU use as a share of the quota.
-    """
-
-    time_s: float
-    cpu: float
-
-
 class Metrics:
     """What metrics-server and the pods' conditions tell: CPU averaged over a window, readiness, age."""
 
     def __init__(self) -> None:
-        self._samples: dict[int, deque[Sample]] = {}
-        self._ready_since_s: dict[int, float] = {}
+        # Of the n containers of the last table, in its order:
         self._table: NDArray[np.int64] = np.empty((0, 4), np.int64)
-        self._age_s: NDArray[np.float32] = np.empty(0, np.float32)
+        self._age_s: NDArray[np.float64] = np.empty(0)
+        self._ready_since_s: NDArray[np.float64] = np.empty(0)  # NaN: never yet
+        self._samples: list[tuple[float, NDArray[np.float64]]] = []  # end and CPU over quota; NaN: not there then
         self._started = False
 
     def observe(self, observation: Observation, time_s: float) -> None:
         """Add one control interval; containers that are gone are forgotten."""
         used = observation["containers"][:, 0] >= 0
-        self._table = observation["containers"][used]
-        self._age_s = observation["container_usage"][used, 2]
-        present = set(self._table[:, 0].tolist())
-        for gone in self._samples.keys() - present:
-            del self._samples[gone]
-            self._ready_since_s.pop(gone, None)
-        cpu = observation["container_usage"][used, 1]
-        for row, (container, _, _, ready) in enumerate(self._table.tolist()):
-            samples = self._samples.setdefault(container, deque())
-            samples.append(Sample(time_s, float(cpu[row])))
-            while samples[0].time_s <= time_s - METRICS_WINDOW_S + 1e-6:
-                samples.popleft()
-            if ready:
-                # A container that is ready at the first sight of the cluster has been so since its creation; later
-                # ones became ready within the interval that ends now.
-                since = time_s if self._started else time_s - float(self._age_s[row])
-                self._ready_since_s.setdefault(container, since)
-        self._started = True
+        table, usage = observation["containers"][used], observation["container_usage"][used].astype(np.float64)
+        before = ContainerRows(self._table[:, 0]).find(table[:, 0])
+        self._samples = [
+            (then_s, _carried(cpu, before))
+            for then_s, cpu in self._samples
+            if then_s > time_s - METRICS_WINDOW_S + 1e-6
+        ]
+        self._samples.append((time_s, usage[:, 1]))
+        # A container that is ready at the first sight of the cluster has been so since its creation; later ones
+        # became ready within the interval that ends now.
+        since = _carried(self._ready_since_s, before)
+        now = np.isnan(since) & (table[:, 3] == 1)
+        since[now] = time_s if self._started else time_s - usage[now, 2]
+        self._table, self._age_s, self._ready_since_s, self._started = table, usage[:, 2], since, True
 
-    def pods(self, microservice: int, time_s: float) -> tuple[list[float], int]:
-        """Mean CPU use of each container of a microservice that counts, and how many are ignored."""
-        usage: list[float] = []
-        ignored = 0
-        for row in np.flatnonzero(self._table[:, 1] == microservice):
-            container, _, _, ready = self._table[row].tolist()
-            since = self._ready_since_s.get(container)
-            whole_window = since is not None and time_s - since >= METRICS_WINDOW_S - 1e-6
-            young = float(self._age_s[row]) < CPU_INITIALISATION_S
-            if since is None or (young and not (ready and whole_window)):
-                ignored += 1
-            else:
-                usage.append(float(np.mean([sample.cpu for sample in self._samples[container]])))
-        return usage, ignored
+    def pods(self, n_microservices: int, time_s: float) -> list[tuple[list[float], int]]:
+        """Of each microservice, the mean CPU use of each container that counts, and how many are ignored."""
+        samples = np.stack([cpu for _, cpu in self._samples])
+        there = ~np.isnan(samples)
+        mean = np.where(there, samples, 0.0).sum(axis=0) / there.sum(axis=0)
+        whole_window = time_s - self._ready_since_s >= METRICS_WINDOW_S - 1e-6  # false for NaN
+        young = self._age_s < CPU_INITIALISATION_S
+        counts = ~np.isnan(self._ready_since_s) & ~(young & ~((self._table[:, 3] == 1) & whole_window))
+        microservice = self._table[:, 1]
+        order = np.argsort(microservice, kind="stable")
+        ends = np.cumsum(np.bincount(microservice, minlength=n_microservices))
+        rows = np.split(order, ends[:-1])
+        return [(mean[mine[counts[mine]]].tolist(), int(np.count_nonzero(~counts[mine]))) for mine in rows]
+
+
+def _carried(values: NDArray[np.float64], before: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Values of the containers that were at the rows `before` of the last table; NaN where that is -1."""
+    return np.append(values, np.nan)[before]

@@ -16,7 +16,7 @@ from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_r
 from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
-from imbres_gym.sim.fluid.fleet import connect, muster, open_connections, pool_weights, survey
+from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections, pool_weights, survey
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
@@ -77,7 +77,7 @@ class FluidCluster(MeasuresInPlace):
         path = opening.interference
         shape = (n_microservices, n_hosts)
         slots = np.zeros(64, SLOT)
-        nobody = self._topology(slots, shape, FULL_CONNECTION)
+        nobody = self._connected(self._muster(slots, shape), FULL_CONNECTION)
         self._episode = FluidEpisode(
             slots=slots,
             streams=seeded_streams(opening.kernel_seed),
@@ -140,8 +140,8 @@ class FluidCluster(MeasuresInPlace):
                 self._topology_changed()
                 return
         if reconnect:
-            self._route()
-        elif plan.proportions is not None:
+            episode.topology, episode.bundle = self._connected(episode.topology.fleet, episode.plan), None
+        if plan.proportions is not None:
             episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
 
     def advance(self, seconds: float) -> Telemetry:
@@ -233,7 +233,7 @@ class FluidCluster(MeasuresInPlace):
         Returns:
             (n,) ids, (n,) calls/s, (n,) CPU demand as a share of the quota.
         """
-        if self._now.work is None:
+        if self._now.work is None or self._now.bundle is None:
             raise RuntimeError("no step under this plan yet")
         stations = self._now.work.stations
         return self._now.topology.fleet.id, stations.calls, stations.load
@@ -275,13 +275,14 @@ class FluidCluster(MeasuresInPlace):
 
     def _route(self) -> None:
         episode = self._now
-        episode.topology = self._topology(episode.slots, episode.ready.shape, episode.plan)
+        episode.topology = self._connected(self._muster(episode.slots, episode.ready.shape), episode.plan)
         episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
         episode.work = episode.bundle = None
 
-    def _topology(self, slots: NDArray[np.void], shape: tuple[int, int], plan: ConnectionPlan) -> Topology:
-        kinds = self._kinds
-        fleet = muster(slots, shape, kinds.members, kinds.of_microservice)
+    def _muster(self, slots: NDArray[np.void], shape: tuple[int, int]) -> Fleet:
+        return muster(slots, shape, self._kinds.members, self._kinds.of_microservice)
+
+    def _connected(self, fleet: Fleet, plan: ConnectionPlan) -> Topology:
         rows = connect(fleet, self._info.pairs, plan)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
         return Topology(

@@ -67,8 +67,8 @@ class FluidEpisode:
     measured: Topology  # at the last telemetry
     utilisation: Floats  # (H, 4) of the last step, above 1 where a host is overloaded
     kinds: Kinds  # with the groups of bursts of the last step
-    work: Work | None  # of the last step, as long as the topology is the same
-    bundle: Bundle | None  # of all arrays, likewise; made anew when one is replaced
+    work: Work | None  # of the last step, as long as the fleet is the same
+    bundle: Bundle | None  # of all arrays; made anew when one is replaced
     next_id: int
     now_s: float
     measured_s: float
