@@ -65,21 +65,32 @@ def measure_episodes(
     return [measured[index] for index in sorted(measured)]
 
 
-def run_from_command_line(description: str | None, folder: str, experiment: Callable[[Path, Executor], str]) -> None:
+def run_from_command_line(
+    description: str | None,
+    folder: str,
+    experiment: Callable[[Path, Executor], str],
+    full: Callable[[Path, Executor], str] | None = None,
+) -> None:
     """Read `--out` and `--workers`, run an experiment, print and keep its report.
 
     Args:
         description: what `--help` says.
         folder: default of `--out`.
         experiment: called with the output folder and the executor; returns its report (Markdown).
+        full: is called instead with `--full`, if there is one, with another default of `--out`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(folder), help=f"output folder [default: {folder}]")
+    larger = f", {folder}-full with --full" if full else ""
+    parser.add_argument("--out", type=Path, help=f"output folder [default: {folder}{larger}]")
     parser.add_argument("--workers", type=int, default=1, help="episodes that run at once [default: 1]")
+    if full:
+        parser.add_argument("--full", action="store_true", help="at full size")
     given = parser.parse_args()
+    run, default = (full, f"{folder}-full") if full and given.full else (experiment, folder)
+    out = given.out or Path(default)
     use_one_thread()
-    report = experiment(given.out, ProcessExecutor(given.workers))
-    write_atomically(given.out / REPORT, report.encode())
+    report = run(out, ProcessExecutor(given.workers))
+    write_atomically(out / REPORT, report.encode())
     print(report)
 
 
