@@ -1,13 +1,15 @@
 """How many steps per second the environments make: one, many in one process, many on all cores, and peers.
 
 Run from a checkout: `python scripts/benchmark_vector.py` (about a minute). The joint environment with its full
-observation on the fluid engine; the action keeps what is in force, as an agent that is content does. Peers of
-the same run: Gymnasium's `SyncVectorEnv` of the single environment, and CartPole, for scale.
+observation on the fluid engine; the action keeps what is in force, as an agent that is content does, over full
+connection, and in one row changes between two plans of ten random connections per container. Peers of the same run:
+Gymnasium's `SyncVectorEnv` of the single environment, and CartPole, for scale.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -23,6 +25,9 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 
 import envs  # noqa: F401 (registers the environments)
+from agents.connections.random_k import RandomConnections
+from imbres_gym.action import encode_connections
+from imbres_gym.telemetry import ClusterInfo
 
 ID = "imbres_gym/Cluster-v0"
 SEED = 3000  # a training seed
@@ -56,14 +61,25 @@ def per_second(step: Callable[[], None], seconds: float, clock: Callable[[], flo
     return calls / (clock() - begin)
 
 
-def single(arguments: dict[str, Any], seconds: float) -> float:
+def two_plans(seen: dict[str, Any], info: ClusterInfo) -> list[GraphInstance]:
+    """Ten random connections per container, drawn twice."""
+    graphs = []
+    for seed in (SEED, SEED + 1):
+        policy = RandomConnections(k=10)
+        policy.reset(info, seed)
+        graphs.append(encode_connections(policy.connect(seen, seen["proportions"].astype(np.float64)), seen))
+    return graphs
+
+
+def single(arguments: dict[str, Any], seconds: float, reconnect: bool = False) -> float:
     """Steps per second of processor time of one environment."""
     env = gym.make(ID, disable_env_checker=True, **arguments).unwrapped
     seen, _ = env.reset(seed=SEED)
+    plans = itertools.cycle(two_plans(seen, env.cluster_info) if reconnect else [content(seen)["connections"]])
 
     def step() -> None:
         nonlocal seen
-        seen, *_ = env.step(content(seen))
+        seen, *_ = env.step({**content(seen), "connections": next(plans)})
 
     rate = per_second(step, seconds, time.process_time)
     env.close()
@@ -88,7 +104,10 @@ def main() -> None:
     options = parser.parse_args()
     arguments = {"scenario": options.scenario, "engine": "fluid", "duration": "24h"}
     count = options.num_envs
-    rates = {"one environment, per second of processor time": single(arguments, options.seconds)}
+    rates = {
+        "one environment, per second of processor time": single(arguments, options.seconds),
+        "the same, ten random connections per container, others in each step": single(arguments, options.seconds, True),
+    }
     sync = gym.vector.SyncVectorEnv([lambda: gym.make(ID, disable_env_checker=True, **arguments)] * count)
     rates[f"SyncVectorEnv of {count}"] = vector(sync, options.seconds)
     for workers, name in ((1, "one process"), (None, "one process per core")):

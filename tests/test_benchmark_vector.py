@@ -14,5 +14,11 @@ def test_it_prints_a_row_for_each_way_of_stepping() -> None:
     output = subprocess.run(
         [*command, "--seconds", "0.05"], cwd=SCRIPT.parent, capture_output=True, text=True, check=True
     ).stdout
-    for name in ("one environment", "SyncVectorEnv of 2", "vector_entry_point, 2, one process per core", "CartPole"):
+    for name in (
+        "one environment",
+        "ten random connections",
+        "SyncVectorEnv of 2",
+        "vector_entry_point, 2, one process per core",
+        "CartPole",
+    ):
         assert name in output

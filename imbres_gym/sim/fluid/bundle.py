@@ -64,3 +64,9 @@ def bundle(
         e2e,
         measured,
     )
+
+
+@allocating
+def relink(episode, rows, factor):
+    """Put other links of the same containers, and what their connections cost, into a bundle."""
+    episode.rows, episode.factor = rows, factor

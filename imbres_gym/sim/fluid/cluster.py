@@ -13,6 +13,7 @@ from imbres_gym.measured import Measured, new_measured, read, widened
 from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.fluid.bundle import relink
 from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.fluid.engine import Engine
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
@@ -140,7 +141,9 @@ class FluidCluster(MeasuresInPlace):
                 self._topology_changed()
                 return
         if reconnect:
-            episode.topology, episode.bundle = self._connected(episode.topology.fleet, episode.plan), None
+            episode.topology = self._connected(episode.topology.fleet, episode.plan)
+            if episode.bundle is not None:
+                relink(episode.bundle, episode.topology.rows, episode.topology.factor)
         if plan.proportions is not None:
             episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
 
@@ -233,8 +236,8 @@ class FluidCluster(MeasuresInPlace):
         Returns:
             (n,) ids, (n,) calls/s, (n,) CPU demand as a share of the quota.
         """
-        if self._now.work is None or self._now.bundle is None:
-            raise RuntimeError("no step under this plan yet")
+        if self._now.work is None:
+            raise RuntimeError("no step of these containers yet")
         stations = self._now.work.stations
         return self._now.topology.fleet.id, stations.calls, stations.load
 
