@@ -286,7 +286,7 @@ class FluidCluster(MeasuresInPlace):
         return muster(slots, shape, self._kinds.members, self._kinds.of_microservice)
 
     def _connected(self, fleet: Fleet, plan: ConnectionPlan) -> Topology:
-        rows = connect(fleet, self._info.pairs, plan)
+        rows = connect(fleet, self._up, self._down, plan)
         connections, degree = open_connections(fleet, rows, self._up, self._down)
         return Topology(
             fleet=fleet,

@@ -119,11 +119,16 @@ def muster(slots: NDArray[np.void], shape: tuple[int, int], members: Ints, of_mi
     )
 
 
-def connect(fleet: Fleet, pairs: tuple[tuple[int, int], ...], plan: ConnectionPlan) -> Rows:
-    """The rows of a connection plan for the containers that are ready; what a plan has of others is left out."""
-    up = np.array([u for u, _ in pairs], np.int64)
-    down = np.array([d for _, d in pairs], np.int64)
-    planned = [plan.links.get(p) for p in range(len(pairs))]
+def connect(fleet: Fleet, up: Ints, down: Ints, plan: ConnectionPlan) -> Rows:
+    """The rows of a connection plan for the containers that are ready; what a plan has of others is left out.
+
+    Args:
+        fleet: the containers.
+        up: (P,) upstream microservice of each pair.
+        down: (P,) downstream microservice.
+        plan: the connections.
+    """
+    planned = [plan.links.get(p) for p in range(len(up))]
     sizes = [0 if links is None else len(links) for links in planned]
     some = [links for links in planned if links is not None]
     empty = np.zeros(0, np.int64)
