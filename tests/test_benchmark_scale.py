@@ -38,6 +38,7 @@ def test_a_measurement() -> None:
 def test_a_tick() -> None:
     result = measure_tick(TINY, ticks=1)
     assert result["requests"] > 0 and result["request_classes"] > 0
+    assert 0.0 < result["apply_s"] < 60.0
     assert 0.0 < result["tick_s"] < result["reset_s"] < 120.0
     assert result["peak_memory_gb"] > 0.0
 
