@@ -201,9 +201,9 @@ def test_the_trace_driven_experiment_profiles_tunes_and_compares(tmp_path: Path,
     for agent in (*trace_driven.OURS, *trace_driven.RIVALS):
         assert f"| {agent} |" in report
     profile = 16 * 4  # levels of CPU x memory bandwidth, loads
-    assert executor.episodes == profile + 2 + 7
+    assert executor.episodes == profile + 2 + 8
     assert trace_driven.experiment(tmp_path, executor, settings) == report
-    assert executor.episodes == profile + 2 + 7, "nothing is run twice"
+    assert executor.episodes == profile + 2 + 8, "nothing is run twice"
 
 
 def test_the_sla_of_the_trace_driven_experiment_is_kept_with_plenty(tmp_path: Path) -> None:

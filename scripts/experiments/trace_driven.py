@@ -46,7 +46,7 @@ from scripts.experiments.runs import (  # noqa: E402
     run_time,
 )
 
-OURS = ("imbres", "imbres-cautious", "imbres-balanced")
+OURS = ("imbres", "imbres-cautious", "imbres-bounded", "imbres-balanced")
 """The last one is Imbres without load shifting."""
 SEARCHED = ("hpa-full", "hpa")
 RIVALS = ("hpa-full", "hpa", "erms-full", "rhythm-full")
@@ -65,7 +65,7 @@ class Settings:
     cluster_seed: int = 2000
     duration_s: float = 1800.0
     warmup_s: float = 600.0
-    seeds: int = 2
+    seeds: int = 5
     targets: tuple[float, ...] = (0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4)
     """CPU targets of HPA that are tried."""
     known_targets: Mapping[str, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ FULL = Settings(
     hosts=4000,
     seeds=1,
     known_targets={"hpa-full": 0.7, "hpa": 0.5},
-    ours=("imbres", "imbres-balanced"),
+    ours=("imbres", "imbres-bounded", "imbres-balanced"),
 )
 """As many hosts as in `docs/scale.md`. The targets are those found at a sixteenth, where `imbres-cautious` did as
 `imbres` does, and is left out here."""
@@ -164,8 +164,8 @@ def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[li
         lambda tasks: run_episodes(tasks, folder / "tuning", executor),
         TUNING_SEEDS[:1],
     )
-    agents = {name: load_agent_config(name) for name in OURS[:2]}
-    agents["imbres-balanced"] = without_shifting(agents["imbres"])
+    agents = {name: load_agent_config(name) for name in OURS[:-1]}
+    agents[OURS[-1]] = without_shifting(agents["imbres"])
     agents |= {item.agent: item.config for item in tuned}
     agents |= {name: with_option(name, "target", target) for name, target in settings.known_targets.items()}
     agents["erms-full"] = planner("erms-full", "agents.scaling.erms.policy:ErmsScaling", profile)
