@@ -63,7 +63,7 @@ def _place(
     allocated, score = np.empty(n_hosts), np.empty(n_hosts)
     best = np.empty(n_hosts, np.int64)
     for h in range(n_hosts):
-        allocated[h] = _room(free_cores[h], free_memory_mb[h], need, capacity)
+        allocated[h] = _least_allocated(free_cores[h], free_memory_mb[h], need, capacity)
     for i in range(len(hosts)):
         most, least, largest = counts[0], counts[0], -np.inf
         for h in range(n_hosts):
@@ -90,13 +90,15 @@ def _place(
         counts[host] += 1
         free_cores[host] -= need[0]
         free_memory_mb[host] -= need[1]
-        allocated[host] = _room(free_cores[host], free_memory_mb[host], need, capacity)
+        allocated[host] = _least_allocated(free_cores[host], free_memory_mb[host], need, capacity)
     return len(hosts)
 
 
 @compiled
-def _room(free_cores: float, free_memory_mb: float, need: tuple[float, float], capacity: tuple[float, float]) -> float:
-    """LeastAllocated score of a host [0-100], -infinity if the container does not fit."""
+def _least_allocated(
+    free_cores: float, free_memory_mb: float, need: tuple[float, float], capacity: tuple[float, float]
+) -> float:
+    """Score of a host [0-100] with the container on it, -infinity if it does not fit."""
     if free_cores < need[0] - 1e-9 or free_memory_mb < need[1] - 1e-9:
         return -np.inf
     return 50.0 * ((free_cores - need[0]) / capacity[0] + (free_memory_mb - need[1]) / capacity[1])
