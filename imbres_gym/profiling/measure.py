@@ -17,6 +17,10 @@ from imbres_gym.policy import load_object
 from imbres_gym.profiling.design import CONNECTIONS, MEASURE_S, Run
 from imbres_gym.telemetry import Telemetry
 
+ENOUGH = 100
+"""Requests of a class below which its own share of answered ones says little: chance makes it a tenth, and those under
+way at the start and the end count. Estimate."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -28,7 +32,8 @@ class Measurement:
         p95_ms, mean_ms: (M,) own latency over all containers [ms].
         utilisation: (M,) CPU use of the containers as a share of their quota [0-1].
         e2e_p95_ms: (C,) E2E latency, failed requests counted as 10 s [ms].
-        answered: (C,) requests answered without failure, as a share of those that arrived [-].
+        answered: (C,) requests answered without failure, as a share of those that arrived [-]; of a class with fewer
+            than `ENOUGH`, that of all classes together.
         containers: number of containers.
         cpu_s: processor time [s].
     """
@@ -94,7 +99,9 @@ def summarise(telemetry: Telemetry, cpu_s: float) -> Measurement:
     count = telemetry.ready.sum(axis=1)
     samples = telemetry.samples.sum(axis=1)
     total_ms = np.where(telemetry.samples > 0, telemetry.samples * telemetry.own_latency_ms, 0.0).sum(axis=1)
-    arrived = np.maximum(telemetry.workload_rps * telemetry.interval_s, 1.0)
+    arrived = telemetry.workload_rps * telemetry.interval_s
+    good = telemetry.requests - telemetry.failed
+    all_together = good.sum() / max(arrived.sum(), 1.0)
     return Measurement(
         cpu=float(telemetry.interference[:, 0].mean()),
         memory_bandwidth=float(telemetry.interference[:, 1].mean()),
@@ -103,7 +110,7 @@ def summarise(telemetry: Telemetry, cpu_s: float) -> Measurement:
         mean_ms=(total_ms / np.maximum(samples, 1)).tolist(),
         utilisation=(np.bincount(of, telemetry.container_cpu, len(count)) / count).tolist(),
         e2e_p95_ms=class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, 95.0),
-        answered=((telemetry.requests - telemetry.failed) / arrived).tolist(),
+        answered=np.where(arrived >= ENOUGH, good / np.maximum(arrived, 1.0), all_together).tolist(),
         containers=int(count.sum()),
         cpu_s=cpu_s,
     )

@@ -163,6 +163,13 @@ def test_fit_leaves_out_what_no_target_can_be() -> None:
     assert wild.at(0.4, 0.4).latency_ms(14.0) == pytest.approx(surface(14.0, 0.4, 0.4), rel=0.1)
 
 
+def test_a_profile_without_a_usable_point_is_explained() -> None:
+    profile = make_profile(surface)
+    failed = profile.points.model_copy(update={"answered": tuple((0.5,) for _ in profile.points.load)})
+    with pytest.raises(ConfigError, match=r"profile: service-0: in no point are 70% .* profile lower loads"):
+        fit_model(profile.model_copy(update={"points": failed}), 0, sla_ms=200.0)
+
+
 def test_the_largest_load_falls_with_interference() -> None:
     # Points lie 2 requests/s apart: up to 20 of them are below the SLA at 0.1, up to 14 at 0.7.
     steep = fit_model(make_profile(lambda x, C, M: 300.0 if x > 21.5 - 10.0 * C else 5.0 + x), 0, sla_ms=200.0)
@@ -174,14 +181,17 @@ def test_one_outlier_does_not_move_the_knee() -> None:
     x = np.linspace(2.0, 20.0, 10)
     y = np.array([surface(v, 0.3, 0.3) for v in x])
     y[9] = 5.0  # the best split of all points is at 6
-    assert find_knee(x, y) == 10.0
+    found = find_knee(x, y)
+    assert found is not None
+    knee, kept = found
+    assert knee == 10.0 and kept.tolist() == [True] * 9 + [False]
 
 
-def test_a_rarely_loaded_microservice_is_flat() -> None:
-    busy = make_profile(lambda x, C, M: 5.0)
+def test_a_rarely_loaded_microservice_is_flat_at_the_p95_of_its_points() -> None:
+    busy = make_profile(lambda x, C, M: x)  # each load as often; the tenth with the largest has 20 ms
     idle = busy.points.model_copy(update={"utilisation": tuple((0.05, 0.05) for _ in busy.points.load)})
     model = fit_model(busy.model_copy(update={"points": idle}), 0, sla_ms=200.0)
-    assert model.at(0.7, 0.1).latency_ms(15.0) == pytest.approx(5.0, abs=0.05)
+    assert model.at(0.7, 0.1).latency_ms(15.0) == pytest.approx(20.0, abs=0.05)
 
 
 @settings(max_examples=40, deadline=None)

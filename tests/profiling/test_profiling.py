@@ -9,18 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import gamma
 from typer.testing import CliRunner
 
 from imbres_gym.application import Application
 from imbres_gym.cli import app
+from imbres_gym.cluster import make_cluster
 from imbres_gym.config import ConfigError, available, config_root
 from imbres_gym.evaluation.executor import ProcessExecutor
 from imbres_gym.profiling import design as design_module
 from imbres_gym.profiling.design import Design, design_for
 from imbres_gym.profiling.graph import class_graphs
-from imbres_gym.profiling.measure import Measurement, RunFailure, attempt
+from imbres_gym.profiling.measure import ENOUGH, Measurement, RunFailure, attempt, summarise
 from imbres_gym.profiling.profile import Profile, find_profile, load_profile, save_profile
 from imbres_gym.profiling.runner import RunStore, make_profile, run_profiling
 from imbres_gym.scenario import Scenario, load_scenario
@@ -255,3 +257,24 @@ def test_unknown_names_are_explained() -> None:
         design_for("socialnetwork")
     with pytest.raises(ConfigError, match="did you mean 'random-10'"):
         design_for("social-network", "random")
+
+
+def test_a_class_with_few_requests_takes_the_share_of_all(design: Design) -> None:
+    run = design.runs()[0]
+    telemetry = make_cluster(run.scenario).reset(run.seed)
+    busy = replace(
+        telemetry,
+        workload_rps=np.array([50.0]),
+        requests=np.array([ENOUGH]),
+        failed=np.array([20]),
+        interval_s=ENOUGH / 50.0,
+    )
+    few = replace(
+        busy,
+        workload_rps=np.array([50.0, 0.5]),
+        requests=np.array([ENOUGH, 4]),
+        failed=np.array([20, 0]),
+        latencies_ms=(*telemetry.latencies_ms, np.ones(4)),
+    )
+    assert summarise(busy, 0.0).answered == [0.8]
+    assert summarise(few, 0.0).answered == pytest.approx([0.8, 84.0 / 101.0])

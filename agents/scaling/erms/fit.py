@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imbres_gym.config import ConfigError
 from imbres_gym.profiling.profile import Profile
 
 Floats = NDArray[np.float64]
@@ -24,10 +25,12 @@ THROUGHPUT = 0.3
 RARELY_LOADED = 0.6
 """A microservice whose p90 of CPU use is lower gets a flat model (artifact), unless its p95 exceeds the SLA somewhere:
 small containers can saturate at half their quota."""
-FLAT_SLOPES = (0.001, 0.002)
-"""Slopes of a flat model before and after the knee [ms per 1/s] (artifact)."""
-LEAST_SLOPE = 0.001
+FLAT_SLOPES = (1e-6, 2e-6)
+"""Slopes of a flat model before and after the knee [ms per 1/s] (artifact: 0.001 and 0.002 us)."""
+LEAST_SLOPE = 1e-3
 """Stands for a slope that is not positive [ms per 1/s] (artifact: 1 us)."""
+LEAST_GAP_MS = 1e-3
+"""A smaller gap between the lines at the knee counts as this (artifact: 1 us)."""
 OUTLIER_ACCURACY = 0.3
 OUTLIER_ERROR = (1.5, 2.5)
 """A point is an outlier if its accuracy is below the first and its error, over the latency at the knee, above the
@@ -100,7 +103,8 @@ class Plane:
 
     def at(self, C: float, M: float) -> Line:
         """The line at one interference."""
-        return Line(max(self.alpha * C + self.beta * M + self.c, LEAST_SLOPE), self.d)
+        slope = self.alpha * C + self.beta * M + self.c
+        return Line(slope if slope > 0.0 else LEAST_SLOPE, self.d)
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,11 @@ def fit_models(profile: Profile, sla_ms: float) -> tuple[LatencyModel, ...]:
 
 
 def fit_model(profile: Profile, index: int, sla_ms: float) -> LatencyModel:
-    """Fit the points of one microservice; a flat model where its knee is out of reach."""
+    """Fit the points of one microservice; a flat model where its knee is out of reach.
+
+    Raises:
+        ConfigError: no point of the profile can be used.
+    """
     points = profile.points
     usage = profile.column(points.utilisation, index)
     grid = sorted(set(points.grid))
@@ -198,6 +206,11 @@ def fit_model(profile: Profile, index: int, sla_ms: float) -> LatencyModel:
         group=np.array([grid.index(place) for place in points.grid]),
     )
     answered = (samples.x > 0.0) & (np.abs(1.0 - np.array(points.answered)).max(axis=1) < THROUGHPUT)
+    if not answered.any():
+        raise ConfigError(
+            f"profile: {profile.microservices[index]}: in no point are {1.0 - THROUGHPUT:.0%} of the requests of every "
+            "class answered; profile lower loads, or more containers"
+        )
     slope, idle = np.polyfit(samples.x[answered], usage[answered], 1)
     used = answered & (samples.y <= sla_ms)
     if not used.any():
@@ -219,8 +232,9 @@ def fit_planes(samples: Samples) -> tuple[Plane, Plane, float]:
     before, after, knees = [], [], []
     for group in np.unique(samples.group):
         level = samples.where(samples.group == group)
-        sigma = find_knee(level.x, level.y)
-        if sigma is not None:
+        found = find_knee(level.x, level.y)
+        if found is not None:
+            sigma, level = found[0], level.where(found[1])
             knees.append(sigma)
             before.append(level.where(level.x <= sigma))
             after.append(level.where(level.x > sigma))
@@ -230,13 +244,14 @@ def fit_planes(samples: Samples) -> tuple[Plane, Plane, float]:
     return _pooled(before, least_d=0.0), _pooled(after), float(np.median(knees))
 
 
-def find_knee(x: Floats, y: Floats) -> float | None:
+def find_knee(x: Floats, y: Floats) -> tuple[float, NDArray[np.bool_]] | None:
     """The knee of one interference level: the best split into two lines.
 
     Outliers of the best split are dropped and the search is repeated, once.
 
     Returns:
-        The largest load of the first piece [1/s]; None if no split has two rising lines.
+        The largest load of the first piece [1/s], and which points are no outliers; None if no split has two rising
+        lines.
     """
     best = _best_split(x, y)
     if best is None:
@@ -248,8 +263,8 @@ def find_knee(x: Floats, y: Floats) -> float | None:
     outlier = (1.0 - error / y < OUTLIER_ACCURACY) & (error > limit)
     if outlier.any():
         again = _best_split(x[~outlier], y[~outlier])
-        return again[0] if again is not None else sigma
-    return sigma
+        sigma = again[0] if again is not None else sigma
+    return sigma, ~outlier
 
 
 def _best_split(x: Floats, y: Floats) -> tuple[float, Line, Line] | None:
@@ -277,7 +292,7 @@ def _score(x: Floats, y: Floats, sigma: float, before: Line, after: Line) -> flo
         for side, line in ((left, before), (~left, after))
     ) / len(x)
     gap = abs(after.latency_ms(sigma) - before.latency_ms(sigma))
-    return float(accuracy / (max(1.0, gap) / max(float(np.ptp(y)), 1e-9)))
+    return float(accuracy / (max(LEAST_GAP_MS, gap) / max(float(np.ptp(y)), 1e-9)))
 
 
 def _line(x: Floats, y: Floats) -> Line:
@@ -312,7 +327,7 @@ def _limit(samples: Samples) -> Limit:
 
 
 def _flat(samples: Samples) -> tuple[Plane, Plane, float]:
-    """A microservice without a knee in reach: its own p95 whatever the load, the mean over all points."""
-    level = float(samples.y.mean())
+    """A microservice without a knee in reach: whatever the load, the 95th percentile of all points' p95 (artifact)."""
+    level = float(np.quantile(samples.y, 0.95))
     before, after = (Plane(0.0, 0.0, slope, level) for slope in FLAT_SLOPES)
     return before, after, float(samples.x.max())

@@ -1,8 +1,9 @@
 """Microservices that several request classes share: first come, first served, or with priorities.
 
-Erms (Luo et al., ASPLOS'23; artifact `onlineScaling/erms.py`). With priorities, the class with the lowest
-target at a shared microservice is served first, so that its latency depends on its own load only; the k-th class sees
-the load of the first k. Without, every class sees the load of all, and the lowest target counts for all.
+Erms (Luo et al., ASPLOS'23; artifact `onlineScaling/erms.py`). Every class shares out the SLA at its own load. With
+priorities, the class with the lowest target at a shared microservice is served first, so that its latency depends on
+its own load only; the k-th class sees the load of the first k, and targets are computed anew. Without, the lowest
+target counts for all, at the load of all.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ def total_load(classes: Sequence[ClassLoad]) -> dict[str, float]:
 def containers_shared(classes: Sequence[ClassLoad], fleet: Fleet) -> dict[str, int]:
     """Containers without priorities, per microservice that is called."""
     services = fleet.services(total_load(classes))
-    counts: dict[str, int] = {}
+    lowest: dict[str, float] = {}
     for each in classes:
-        for name, target in latency_targets(each.tree, services, fleet.sla_ms).items():
-            counts[name] = max(counts.get(name, 1), services[name].containers(target))
-    return _with_rare(counts, services)
+        for name, target in latency_targets(each.tree, fleet.services(each.calls_rps), fleet.sla_ms).items():
+            lowest[name] = min(target, lowest.get(name, math.inf))
+    return _with_rare({name: services[name].containers(target) for name, target in lowest.items()}, services)
 
 
 def containers_prioritised(classes: Sequence[ClassLoad], fleet: Fleet) -> dict[str, int]:

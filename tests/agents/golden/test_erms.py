@@ -103,8 +103,9 @@ FLEET = Fleet({"s": line(1.0, 0.0), "p": line(1.0, 0.0)}, {"s": 1.0, "p": 1.0}, 
 
 
 def test_first_come_first_served() -> None:
-    # s has 200 calls/s: class 1 splits 10 ms as sqrt(200) : sqrt(100) = 5.86 : 4.14; 200 / 5.86 = 34.1, 100 / 4.14.
-    assert containers_shared(CLASSES, FLEET) == {"s": 35, "p": 25}
+    # At its own 100 calls/s each, class 1 splits 10 ms in halves. 5 ms is the lowest target of s, which has 200 calls/s
+    # of both classes together: 200 / 5 = 40; 100 / 5 = 20.
+    assert containers_shared(CLASSES, FLEET) == {"s": 40, "p": 20}
 
 
 def test_priorities() -> None:
