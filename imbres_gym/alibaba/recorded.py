@@ -96,7 +96,8 @@ def write_recorded(
         "max_replicas": max(200, math.ceil(n_used * cores / CONTAINER_CORES)),
     }
     series = {
-        INTERFERENCE: interference_csv(np.arange(len(cpu), dtype=np.float64) * 60.0, cpu),
+        # The first minute once more at the end: there a record starts again.
+        INTERFERENCE: interference_csv(np.arange(len(cpu) + 1) * 60.0, np.concatenate([cpu, cpu[:1]])),
         WORKLOAD: "".join(f"{rate:.3f}\n" for rate in rates),
         SERVICES: "".join(_service_rows(services, each)),
     }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.plan import Balancer
 from imbres_gym.sim.balancing import BALANCERS, Balancing, new_balancing
-from imbres_gym.sim.state import FREE, Routes, State
+from imbres_gym.sim.state import FREE, NOW, Routes, State
 
 Ints = NDArray[np.int64]
 
@@ -86,6 +86,7 @@ def carry_over_clients(state: State, old: Directory, new: Directory) -> Balancin
     """What clients know about links that there still are; calls in flight and probes follow their links."""
     before = state.balancing
     after = new_balancing(len(new.client_of), len(new.clients), len(state.spans), len(state.slots))
+    after.links["updated"] = state.clock[NOW]
     if len(old.clients) == 0:
         return after
     client = _places(old.clients, new.clients)

@@ -62,9 +62,11 @@ def test_v2021_is_taken_as_recorded(digest_of: Callable[[str], Digest], tmp_path
 
 def test_hosts_are_replayed_and_keep_their_spread(digest_of: Callable[[str], Digest], tmp_path: Path) -> None:
     _, scenario = made(digest_of("v2021"), tmp_path / "out")
-    path = scenario.interference.path(scenario.hosts.count, 540, 1.0, np.random.default_rng(1))
-    # Two of four hosts, evenly spaced by their mean: low, and high.
-    assert path[[0, 59, 60, 539], :, 0] == pytest.approx(np.array([[0.3, 0.7], [0.3, 0.7], [0.4, 0.8], [0.3, 0.7]]))
+    path = scenario.interference.path(scenario.hosts.count, 661, 1.0, np.random.default_rng(1))
+    # Two of four hosts, evenly spaced by their mean. The tenth minute counts, then the record starts again.
+    low, high = [0.3, 0.7], [0.4, 0.8]
+    expected = np.array([low, low, high, low, high, high, low, high])
+    assert path[[0, 59, 60, 539, 540, 599, 600, 660], :, 0] == pytest.approx(expected)
     assert np.all(path == path[:, :, :1])
     assert scenario.duration == 600.0
 

@@ -20,6 +20,7 @@ from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.load_reports import refresh_weights, take_reports
 from imbres_gym.sim.prequal import best_answer, hot_limit, keep, median, reuse_budget, worst_answer
 from imbres_gym.sim.random import seeded_streams
+from imbres_gym.sim.state import NOW
 from imbres_gym.sim.workload import Step, StepWorkload
 from imbres_gym.telemetry import Telemetry
 
@@ -247,6 +248,21 @@ def test_clients_keep_what_they_know_of_the_containers_that_stay() -> None:
     assert fewer.keys() <= more.keys() and len(new) > 20
     cluster.apply(Plan(balancer=Balancer.LEAST_REQUEST))
     assert set(known(cluster).values()) == {30.0}
+
+
+def test_what_is_assumed_of_a_new_link_has_no_age_yet() -> None:
+    """100 s after the start the 30 ms count as known now: a new container is not taken for one that answers at once."""
+    cluster, _ = balanced(Balancer.PEAK_EWMA, 13)
+    cluster.apply(Plan(replicas=np.array([2, 5])))
+    cluster.advance(100.0)
+    there = known(cluster).keys()
+    cluster.apply(Plan(replicas=np.array([2, 7])))
+    while not known(cluster).keys() - there:
+        cluster.advance(0.5)
+    episode = episode_of(cluster)
+    links, now_ms = episode.state.balancing.links, episode.state.clock[NOW]
+    new = np.isin(episode.directory.containers, [container for _, container in known(cluster).keys() - there])
+    assert new.any() and np.all(now_ms - links["updated"][new] <= 1000.0)
 
 
 @pytest.mark.parametrize("balancer", REACTING)
