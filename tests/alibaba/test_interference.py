@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imbres_gym.alibaba.interference import host_levels, moving_interference
 from imbres_gym.alibaba.statistics import utilisation_statistics
+from imbres_gym.sim.interference import Level, MovingInterference
 
 GROUPS, MACHINES, DAYS = 12, 14, 8
 DEVIATIONS = 4.0
@@ -61,6 +62,11 @@ def test_spread_within_an_hour_and_large_changes(cpu: Floats) -> None:
     # What is known differs between the machines by a tenth, and their large changes by a factor.
     assert np.median(hours.std(axis=1).mean(axis=0)) == pytest.approx(known.deviation_within_hour, rel=0.15)
     assert np.mean(np.abs(np.diff(cpu, axis=0)) > 0.3) == pytest.approx(known.large_changes, rel=0.2)
+
+
+def test_interference_that_moves_does_so_by_default() -> None:
+    levels = [Level(cpu=0.3, memory_bandwidth=0.3, network=0.3, llc=0.3)]
+    assert MovingInterference(levels=levels) == moving_interference(np.array([0.3]))
 
 
 def test_hosts_cover_10_to_80_percent_and_jump_across_it_within_a_minute() -> None:

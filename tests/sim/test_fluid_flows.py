@@ -64,7 +64,7 @@ def both(lives: list[int], plan: ConnectionPlan) -> tuple[Routing, Fleet, Rows, 
     fleet = muster(slots, (MICROSERVICES, HOSTS), KINDS, np.arange(4))
     each = np.divide(proportions, ready, out=np.zeros_like(weight), where=ready > 0)
     pool_weight = each[fleet.microservice, fleet.host]
-    return build_routing(slots, PAIRS, proportions, ready, plan), fleet, connect(fleet, PAIRS, plan), pool_weight
+    return build_routing(slots, PAIRS, proportions, ready, plan), fleet, connect(fleet, UP, DOWN, plan), pool_weight
 
 
 @settings(max_examples=150, deadline=None)
