@@ -97,7 +97,9 @@ def write_recorded(
     }
     series = {
         # The first minute once more at the end: there a record starts again.
-        INTERFERENCE: interference_csv(60.0 * np.arange(len(cpu) + 1, dtype=np.float64), np.concatenate([cpu, cpu[:1]])),
+        INTERFERENCE: interference_csv(
+            60.0 * np.arange(len(cpu) + 1, dtype=np.float64), np.concatenate([cpu, cpu[:1]])
+        ),
         WORKLOAD: "".join(f"{rate:.3f}\n" for rate in rates),
         SERVICES: "".join(_service_rows(services, each)),
     }
