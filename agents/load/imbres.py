@@ -67,8 +67,10 @@ class ImbresLoad:
         # interval, so the weight per container stays (as in the cluster itself).
         D = balanced_proportions(ready) if self._last is None else carry_over(*self._last, ready)
         cells = np.flatnonzero(ready > 0)
-        # Line 5: l_j is the mean over the host's containers. They share its load equally, so it is what is measured
-        # per host: the mean over its spans. Own latency (without downstream calls), as hosts are to be compared.
+        # Line 5: l_j is the mean over the host's containers; what is measured per host is the mean over its spans. The
+        # two are the same where containers share the host's load equally, as over full connections; under random ones
+        # the mean over spans counts a container by its calls. Own latency (without downstream calls), as hosts are to
+        # be compared.
         l = observation[self._latency].ravel()[cells].astype(np.float64)  # noqa: E741
         # A host without a fresh sample has no gradient: it keeps its weight and takes no part in the mean.
         fresh = (observation["samples"].ravel()[cells] > 0) & np.isfinite(l)

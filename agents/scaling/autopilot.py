@@ -1,7 +1,8 @@
 """A horizontal window scaler after Autopilot (Rzadca et al., EuroSys'20, sections 3.2 and 4).
 
-Google's system is closed; this is its moving-window recommender with the parts of its horizontal scaler that the paper
-names. Autopilot's half-life of 12 h is for jobs that run for days; here the times fit episodes of minutes.
+Google's system is closed; this is its moving-window recommender with parts of its horizontal scaler that the paper
+names. Autopilot's half-life of 12 h is for jobs that run for days; here the times fit episodes of minutes. The samples
+of the peak decay, too, which in Autopilot those of the average and of the percentiles do; no margin of safety is added.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 Formulas and constants are those of the paper and of its artifact (rajibhossen/microservice-autoscaling). PEMA sets the
 CPU cores of one container per microservice; here its allocation is in containers, kept as real numbers and rounded
-where it is deployed.
+where it is deployed. What differs from the artifact besides: exactly N / alpha * slack / threshold microservices shrink
+(there each of them is first left out at random, the busier the likelier); the slope of the threshold is fitted anew in
+every interval (there once, after ten samples without any change); and a roll-back takes the last safe allocation even
+if that is smaller than the one that violates.
 """
 
 from __future__ import annotations

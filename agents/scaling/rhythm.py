@@ -3,6 +3,10 @@
 Zhao et al., EuroSys'20, in the adaptation to container scaling that Erms and Imbres compare with (Imbres section 6.1):
 targets in proportion to the normalised product of mean latency, its variation over loads, and its correlation with
 the E2E latency. Symbols: P share of mean latency, V normalised variation, rho Pearson correlation with the tail.
+
+Imbres' text says "variance", without a formula. Read as Rhythm's own V, a deviation over the mean: the mean cancels in
+P V, which is left in proportion to the deviation. The variance itself would give nearly all of the SLA to the
+microservice that varies most, and more containers to the others than the hosts hold (2,184 on Social Network, not 233).
 """
 
 from __future__ import annotations
