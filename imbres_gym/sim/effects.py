@@ -33,10 +33,12 @@ class Effects(StrictModel):
     """CPU demand is multiplied by `1 + stretch_cpu * u_cpu + ...`, and spends quota: calibrated on Erms, whose data go
     up to 40 % CPU interference: error 0.37, against 0.41 with 0, 0.40 with 0.5 and 0.48 with 1."""
     stretch_memory_bandwidth: NonNegative = 0.2
-    """iBench memBw on memcached: p95 x 1.0-1.3, capacity 91-100 % (three measurements, ibench_memcached.csv); 1.5-2.2
-    times for PARSEC jobs, the upper end of what is plausible."""
+    """iBench memBw on memcached: p95 x 0.9-1.5, near the capacity of one of three machines 2.3; capacity 93-99 % (three
+    measurements, ibench_memcached.csv, medians over the repeats); 1.5-2.2 times for PARSEC jobs, the upper end of what
+    is plausible. Chosen within: estimate."""
     stretch_llc: NonNegative = 0.3
-    """iBench llc on memcached: capacity 63-84 %, p95 x 1.0-2.2 (same source); 1.8-2.9 times for PARSEC jobs."""
+    """iBench llc on memcached: capacity 60-96 %, p95 x 0.9-2.8 (same source); 1.8-2.9 times for PARSEC jobs. Chosen
+    within: estimate."""
     network_limit: float = Field(default=0.95, gt=0.0, lt=1.0)
     """Messages take `1 / (1 - u_network)` times as long (estimate: M/M/1 on the link), utilisation cut off here."""
     period_ms: float = Field(default=100.0, gt=0.0)
@@ -55,7 +57,8 @@ class Effects(StrictModel):
     DeathStarBench ships (ms_collecter/trace.csv); between 3 and 58."""
     connection_cost: NonNegative = 0.31
     """CPU demand grows by `connection_cost * (n / 500) ** connection_exponent` with n open connections (mean of
-    incoming and outgoing): Imbres Fig. 11(a), +31 % at 500 and +18 % at 200 downstream containers."""
+    incoming and outgoing): Imbres, +31 % at 500 downstream containers (Fig. 11(a)), and full connection +18 % against
+    partial one at 200 (section 2.1.1)."""
     connection_exponent: NonNegative = 0.59
 
     def connection_factor(self, connections: NDArray[np.float64]) -> NDArray[np.float64]:
