@@ -18,7 +18,16 @@ from imbres_gym.sim.clients import Directory
 from imbres_gym.sim.episode import Episode
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.load_reports import refresh_weights, take_reports
-from imbres_gym.sim.prequal import best_answer, hot_limit, keep, median, reuse_budget, worst_answer
+from imbres_gym.sim.prequal import (
+    best_answer,
+    drop_old,
+    hot_limit,
+    keep,
+    median,
+    remove_one,
+    reuse_budget,
+    worst_answer,
+)
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.state import NOW
 from imbres_gym.sim.workload import Step, StepWorkload
@@ -83,6 +92,30 @@ def test_a_pool_keeps_the_newest_answer_of_each_container_and_drops_the_oldest()
     assert balancing.clients[0]["answers"] == POOL
     assert sorted(pool["link"].tolist()) == [*range(1, POOL), 99]
     assert pool["rif"][pool["link"] == 3].tolist() == [7]
+
+
+def test_old_answers_and_those_of_gone_links_leave_the_pool() -> None:
+    balancing = new_balancing(n_clients=1)
+    me, pool = balancing.clients[0], balancing.pool[0]
+    pool[:5] = answers(*[(0, 1.0)] * 5)[:5]
+    pool["received"][:5] = [0.0, 999.0, 1000.0, 1500.0, 1999.0]
+    pool["link"][3] = -1
+    me["answers"] = 5
+    drop_old(me, pool, 2000.0)  # an answer counts for a second
+    assert sorted(pool["received"][: balancing.clients[0]["answers"]].tolist()) == [1000.0, 1999.0]
+
+
+def test_the_oldest_answer_and_the_worst_are_removed_in_turn() -> None:
+    balancing = new_balancing(n_clients=1)
+    me, pool = balancing.clients[0], balancing.pool[0]
+    pool[:4] = answers((1, 30.0), (9, 10.0), (0, 20.0), (0, 40.0))[:4]
+    me["answers"] = 4
+    left = []
+    for _ in range(3):
+        remove_one(me, pool, 2)
+        left.append(sorted(pool["link"][: balancing.clients[0]["answers"]].tolist()))
+    # Link 0 is the oldest; 1 is hot and so the worst; then 2 is the oldest.
+    assert left == [[1, 2, 3], [2, 3], [3]]
 
 
 def test_the_median_of_recent_latencies() -> None:
