@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from agents.load.imbres import ImbresLoad
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
-from imbres_gym.plan import balanced_proportions, carry_over
 
 Floats = NDArray[np.float64]
 
@@ -45,14 +44,10 @@ class BoundedImbresLoad(ImbresLoad):
             raise ConfigError(f"cpu_limit: {cpu_limit} must be in (0, 1]")
         self._cpu_limit = cpu_limit
 
-    def propose(self, observation: Observation) -> Floats:
-        """As `ImbresLoad.propose`, within the bound."""
-        ready = observation["ready"]
-        before = balanced_proportions(ready) if self._last is None else carry_over(*self._last, ready)
-        full = observation["cpu_utilisation"] >= self._cpu_limit
-        bounded = hold(before, super().propose(observation), full)
-        self._last = bounded, ready
-        return bounded.copy()
+    def _iterate(self, D: Floats, observation: Observation) -> None:
+        before = D.copy()
+        super()._iterate(D, observation)
+        D[:] = hold(before, D, observation["cpu_utilisation"] >= self._cpu_limit)
 
 
 def hold(before: Floats, after: Floats, full: NDArray[np.bool_]) -> Floats:

@@ -66,6 +66,13 @@ class ImbresLoad:
         # happens to D after scaling. Starting over from balanced load would give up what was learnt at every scaling
         # interval, so the weight per container stays (as in the cluster itself).
         D = balanced_proportions(ready) if self._last is None else carry_over(*self._last, ready)
+        self._iterate(D, observation)
+        self._last = D, ready
+        return D.copy()
+
+    def _iterate(self, D: Floats, observation: Observation) -> None:
+        """Lines 5-10: one iteration from the proportions D (M, H), which are overwritten."""
+        ready = observation["ready"]
         cells = np.flatnonzero(ready > 0)
         # Line 5: l_j is the mean over the host's containers; what is measured per host is the mean over its spans. The
         # two are the same where containers share the host's load equally, as over full connections; under random ones
@@ -76,8 +83,6 @@ class ImbresLoad:
         fresh = (observation["samples"].ravel()[cells] > 0) & np.isfinite(l)
         S = ready.ravel()[cells].astype(np.float64)
         D.ravel()[cells] = shift_load(D.ravel()[cells], S, l, fresh, cells // ready.shape[1], self._eta, self._floor)
-        self._last = D, ready
-        return D.copy()
 
 
 def shift_load(

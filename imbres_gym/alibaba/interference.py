@@ -6,14 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imbres_gym.alibaba.statistics import utilisation_statistics
-from imbres_gym.sim.interference import Level, MovingInterference
+from imbres_gym.sim.interference import JUMP, JUMP_DURATION_S, Level, MovingInterference
 
 MOST_LEVELS = 200
 """Different levels; with more hosts they repeat."""
-JUMP = (0.3, 0.7)
-"""Smallest and largest jump: what counts as one, and from 10 % to 80 % within a minute (Imbres section 2.1)."""
-JUMP_DURATION_S = 120.0
-"""Mean duration of a jump: estimate."""
 
 
 def host_levels(n_hosts: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -51,6 +47,4 @@ def moving_interference(levels: NDArray[np.float64]) -> MovingInterference:
         slow_autocorrelation_per_minute=known.slow_autocorrelation,
         slow_deviation=round(float(np.sqrt(known.slow_share * variance)), 3),
         jumps_per_minute=round(rate, 5),
-        jump=JUMP,
-        jump_duration_s=JUMP_DURATION_S,
     )

@@ -39,6 +39,13 @@ Record: TypeAlias = tuple[tuple[float, Level], ...]
 """Times [s] and levels of one recorded host, in the order of time."""
 
 
+JUMP = (0.3, 0.7)
+"""Smallest and largest jump of utilisation: what counts as one, and from 10 % to 80 % within a minute (Imbres section
+2.1)."""
+JUMP_DURATION_S = 120.0
+"""Mean duration of a jump [s]: estimate."""
+
+
 class ConstantInterference(StrictModel):
     """The same utilisation all the time; with fewer levels than hosts the levels repeat."""
 
@@ -75,11 +82,10 @@ class MovingInterference(StrictModel):
     """Correlation of each other resource's AR(1) process with that of the CPU of the same host."""
     jumps_per_minute: float = Field(default=0.00281, ge=0.0, le=1.0)
     """Rate at which jumps begin on a host; one that begins during another takes its place."""
-    jump: tuple[Utilisation, Utilisation] = (0.3, 0.7)
-    """Smallest and largest jump of utilisation, drawn uniformly: from what counts as a large change to that from 10 to
-    80 % within a minute (Imbres section 2.1)."""
-    jump_duration_s: float = Field(default=120.0, gt=0.0)
-    """Mean duration of a jump [s]: estimate."""
+    jump: tuple[Utilisation, Utilisation] = JUMP
+    """Smallest and largest jump of utilisation, drawn uniformly."""
+    jump_duration_s: float = Field(default=JUMP_DURATION_S, gt=0.0)
+    """Mean duration of a jump [s]."""
 
     @model_validator(mode="after")
     def _ordered(self) -> MovingInterference:
