@@ -418,13 +418,19 @@ def test_a_second_controller_waits_and_then_goes_on(bed: Bed, make_live: Make) -
     assert bed.replicas("cart") == 4
 
 
+def kill(cluster: LiveCluster) -> None:
+    """As SIGKILL does: it renews its Lease no more, and gives nothing back."""
+    cluster._elector._stop.set()
+    assert cluster._elector._thread is not None
+    cluster._elector._thread.join()
+
+
 def test_a_restart_finds_what_was_left(bed: Bed, make_live: Make) -> None:
     first = make_live({"election": {"duration_s": 1.0, "deadline_s": 0.5, "retry_s": 0.1}})
     first.reset(0)
     first.apply(Plan(proportions=HALF, replicas=MORE))
     in_force = first.advance(5.0).proportions[1]
-    # As after a kill: the lease is there still, and nothing is given back.
-    bed.kubernetes.get("leases", "imbres-gym.shop", NAMESPACE)["spec"]["holderIdentity"] = "the-killed-one"
+    kill(first)
     second = make_live({"election": {"duration_s": 1.0, "deadline_s": 0.5, "retry_s": 0.1}})
     telemetry = second.reset(0)
     # Rules are for what was there when they were written: the new container of node-a is not in them.
