@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +75,35 @@ def class_percentiles(telemetry: Telemetry, percentile: float) -> NDArray[np.flo
     return np.array(class_tails(telemetry.latencies_ms, telemetry.requests, telemetry.failed, percentile))
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What is kept of an interval; arrays over containers or hosts are not, which fill the memory in large clusters.
+
+    Attributes:
+        series: name -> value or array, of those that every interval has; see `Recorder.series`.
+        scalars: of those that an interval may lack.
+        connection_churn, load_variance, arrivals, latencies_ms: see `Recording`.
+    """
+
+    series: dict[str, Any]
+    scalars: dict[str, float]
+    connection_churn: int
+    load_variance: float
+    arrivals: NDArray[np.float64]
+    latencies_ms: tuple[NDArray[np.float64], ...]
+
+
 class Recorder:
-    """Keeps every interval of one episode."""
+    """Keeps what is judged and drawn of every interval of one episode."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._intervals: list[Interval] = []
+        self._rows: list[_Row] = []
 
     def add(
         self, telemetry: Telemetry, info: Mapping[str, Any], reward: float, decision_ms: dict[str, float]
     ) -> Interval:
-        """Record one step from the environment's telemetry and `info`; returns what was kept."""
+        """Record one step from the environment's telemetry and `info`; returns all that is known of it."""
         interval = Interval(
             telemetry=telemetry,
             capacity_rps=capacity_rps(self._scenario, telemetry.ready),
@@ -95,25 +113,25 @@ class Recorder:
             metrics={name: float(value) for name, value in info["metrics"].items()},
             illegal_actions=illegal_kinds(info.get("illegal_actions", {})),
         )
-        self._intervals.append(interval)
+        self._rows.append(_row(interval))
         return interval
 
     def recording(self) -> Recording:
         """The measurements that the metrics need."""
-        measured = [interval.telemetry for interval in self._intervals]
+        series, rows = self.series(), self._rows
         return Recording(
-            time_s=np.array([t.time_s for t in measured]),
-            interval_s=np.array([t.interval_s for t in measured]),
-            containers=np.array([interval.containers for interval in self._intervals], np.float64),
-            connections=np.array([t.connections.sum() for t in measured], np.float64),
-            connection_churn=np.array([t.connection_churn for t in measured], np.float64),
-            load_variance=np.array([load_variance(t) for t in measured]),
-            arrivals=np.array([t.workload_rps * t.interval_s for t in measured]),
-            requests=np.array([t.requests for t in measured], np.int64),
-            failed=np.array([t.failed for t in measured], np.int64),
-            slow=np.array([t.slow for t in measured], np.int64),
-            decision_ms=np.array([interval.decision_ms["total"] for interval in self._intervals]),
-            latencies_ms=tuple(t.latencies_ms for t in measured),
+            time_s=series["time_s"],
+            interval_s=series["interval_s"],
+            containers=series["containers"].astype(np.float64),
+            connections=series["connections"].astype(np.float64),
+            connection_churn=np.array([row.connection_churn for row in rows], np.float64),
+            load_variance=np.array([row.load_variance for row in rows]),
+            arrivals=np.array([row.arrivals for row in rows]),
+            requests=series["requests"],
+            failed=series["failed"],
+            slow=series["slow"],
+            decision_ms=series["decision_ms/total"],
+            latencies_ms=tuple(row.latencies_ms for row in rows),
         )
 
     def series(self) -> dict[str, NDArray[Any]]:
@@ -124,28 +142,43 @@ class Recorder:
         `replicas` (T, M), ready or starting; `decision_ms/TIER`, `reward/PART`, `metrics/NAME` and `illegal/KIND` (T,),
         NaN where an interval had none.
         """
-        measured = [interval.telemetry for interval in self._intervals]
-        series: dict[str, NDArray[Any]] = {
-            "time_s": np.array([t.time_s for t in measured]),
-            "interval_s": np.array([t.interval_s for t in measured]),
-            "containers": np.array([interval.containers for interval in self._intervals]),
-            "connections": np.array([int(t.connections.sum()) for t in measured]),
-            "capacity_rps": np.array([interval.capacity_rps for interval in self._intervals]),
-            "reward": np.array([interval.reward for interval in self._intervals]),
-            "workload_rps": np.array([t.workload_rps for t in measured]),
-            "requests": np.array([t.requests for t in measured]),
-            "failed": np.array([t.failed for t in measured]),
-            "slow": np.array([t.slow for t in measured]),
-            "illegal_actions": np.array([sum(interval.illegal_actions.values()) for interval in self._intervals]),
-            "replicas": np.array([(t.ready + t.pending).sum(axis=1) for t in measured]),
-        }
-        for percentile in (50, 95, 99):
-            series[f"p{percentile}_ms"] = np.array([class_percentiles(t, percentile) for t in measured])
-        series.update(_columns("decision_ms", [interval.decision_ms for interval in self._intervals]))
-        series.update(_columns("reward", [interval.reward_parts for interval in self._intervals]))
-        series.update(_columns("metrics", [interval.metrics for interval in self._intervals]))
-        series.update(_columns("illegal", [interval.illegal_actions for interval in self._intervals]))
+        rows = self._rows
+        scalars = sorted({name for row in rows for name in row.scalars})
+        series = {name: np.array([row.series[name] for row in rows]) for name in rows[0].series}
+        series.update({name: np.array([row.scalars.get(name, np.nan) for row in rows]) for name in scalars})
         return series
+
+
+def _row(interval: Interval) -> _Row:
+    t = interval.telemetry
+    parts: dict[str, Mapping[str, float]] = {
+        "decision_ms": interval.decision_ms,
+        "reward": interval.reward_parts,
+        "metrics": interval.metrics,
+        "illegal": interval.illegal_actions,
+    }
+    return _Row(
+        series={
+            "time_s": t.time_s,
+            "interval_s": t.interval_s,
+            "containers": interval.containers,
+            "connections": int(t.connections.sum()),
+            "capacity_rps": interval.capacity_rps,
+            "reward": interval.reward,
+            "workload_rps": t.workload_rps,
+            "requests": t.requests,
+            "failed": t.failed,
+            "slow": t.slow,
+            "illegal_actions": sum(interval.illegal_actions.values()),
+            "replicas": (t.ready + t.pending).sum(axis=1),
+            **{f"p{percentile}_ms": class_percentiles(t, percentile) for percentile in (50, 95, 99)},
+        },
+        scalars={f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()},
+        connection_churn=t.connection_churn,
+        load_variance=load_variance(t),
+        arrivals=t.workload_rps * t.interval_s,
+        latencies_ms=t.latencies_ms,
+    )
 
 
 def illegal_kinds(counts: Mapping[str, int]) -> dict[str, int]:
@@ -161,8 +194,3 @@ def illegal_parts(series: Mapping[str, NDArray[Any]]) -> str:
     kinds = {name: int(np.nansum(counts)) for name, counts in series.items() if name.startswith("illegal/")}
     each = ", ".join(f"{name.removeprefix('illegal/')} {count}" for name, count in kinds.items() if count)
     return f"{total} parts of its actions were illegal" + (f" ({each})" if each else "")
-
-
-def _columns(prefix: str, rows: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
-    names = sorted({name for row in rows for name in row})
-    return {f"{prefix}/{name}": np.array([row.get(name, np.nan) for row in rows]) for name in names}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,17 @@ def test_curves_count_a_failed_request_as_slow_as_the_windows_do() -> None:
     assert class_percentiles(env.telemetry, 95).tolist() == [20.0, FAILED_MS]
     assert recorder.series()["p95_ms"].tolist() == [[20.0, FAILED_MS]]
     assert recorder.series()["p50_ms"].tolist() == [[20.0, 10.0]]
+
+
+def test_arrays_over_hosts_are_not_kept() -> None:
+    """With 4,000 hosts they are half a gigabyte in each interval."""
+    env = fakes.FakeCluster(fakes.scenario())
+    env.reset(seed=1)
+    info = env.step(9)[4]
+    recorder = Recorder(fakes.scenario())
+    telemetry = weakref.ref(recorder.add(replace(env.telemetry), info, -1.0, {"total": 0.1}).telemetry)
+    assert telemetry() is None
+    assert len(recorder.recording()) == 1
 
 
 def test_illegal_actions_are_kept_per_interval() -> None:
