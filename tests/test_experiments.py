@@ -214,6 +214,6 @@ def test_the_trace_driven_experiment_without_planners_needs_no_profile(tmp_path:
 
 
 def test_the_sla_of_the_trace_driven_experiment_is_kept_with_plenty(tmp_path: Path) -> None:
-    scenario = trace_driven.make_scenario(trace_driven.Settings(microservices=3, hosts=2, duration_s=360.0))
+    scenario = trace_driven.make_scenario(trace_driven.Settings(microservices=3, hosts=2, duration_s=360.0), tmp_path)
     assert scenario.sla_ms % 10.0 == 0.0 and scenario.sla_ms > 0.0
     assert scenario.engine == "fluid"

@@ -12,6 +12,7 @@ which the fluid engine does not have.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ from imbres_gym.evaluation.episode import EpisodeResult  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
 from imbres_gym.evaluation.markdown import table  # noqa: E402
 from imbres_gym.evaluation.report import markdown_table, summarise  # noqa: E402
-from imbres_gym.evaluation.task import EpisodeTask  # noqa: E402
+from imbres_gym.evaluation.storage import write_atomically  # noqa: E402
+from imbres_gym.evaluation.task import EpisodeTask, scenario_hash  # noqa: E402
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob, tune, tuning_table, with_option  # noqa: E402
 from imbres_gym.observer import Observer  # noqa: E402
 from imbres_gym.profiling.design import LOADS, Design  # noqa: E402
@@ -97,11 +99,14 @@ SLA_SLACK = 1.25
 SLA_MEASURED_S = 600.0
 
 
-def make_scenario(settings: Settings) -> Scenario:
-    """The generated cluster in the fluid engine, with an SLA that can be kept."""
+def make_scenario(settings: Settings, folder: Path) -> Scenario:
+    """The generated cluster in the fluid engine, with an SLA that can be kept; measured unless the folder has it."""
     cluster = generate(settings.microservices, settings.hosts, settings.cluster_seed)
     scenario = load_scenario(generated_scenario(cluster), duration=settings.duration_s, engine="fluid")
-    return scenario.model_copy(update={"sla_ms": reachable_sla_ms(scenario)})
+    path = folder / f"sla-{scenario_hash(scenario)}.json"
+    if not path.exists():
+        write_atomically(path, json.dumps({"sla_ms": reachable_sla_ms(scenario)}).encode())
+    return scenario.model_copy(update=json.loads(path.read_bytes()))
 
 
 def reachable_sla_ms(scenario: Scenario) -> float:
@@ -120,6 +125,7 @@ def reachable_sla_ms(scenario: Scenario) -> float:
         observation = observer.observe(telemetry)
         if telemetry.time_s >= scenario.scaling_interval_s:
             worst = max(worst, float(observation["window_p95_ms"].max()))
+        print(f"SLA: {telemetry.time_s:g} of {SLA_MEASURED_S:g} s", end="\r", flush=True)
         telemetry = cluster.advance(scenario.control_interval_s)
     return 10.0 * math.ceil(SLA_SLACK * worst / 10.0)
 
@@ -160,7 +166,7 @@ def without_shifting(config: AgentConfig) -> AgentConfig:
 
 def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[list[EpisodeResult], str]:
     """Every episode of the evaluation, and the table of HPA's search."""
-    scenario = make_scenario(settings)
+    scenario = make_scenario(settings, folder)
     knobs = {name: Knob("target", settings.targets) for name in SEARCHED if name not in settings.known_targets}
     tuning_scenario = load_scenario(scenario, duration=settings.duration_s / 2.0)
     tuned, _ = tune(
