@@ -72,11 +72,14 @@ class Microservice(StrictModel):
     idle_cores: NonNegative = 0.0
     """CPU that an idle container uses all the time [cores]; it spends quota."""
     workers: int = Field(default=512, ge=1)
-    """Requests that a container serves at once; each holds its worker while it waits for downstream calls."""
+    """Requests that a container serves at once; each holds its worker while it waits for downstream calls. The default
+    is what one caller of DeathStarBench opens at most: `connections` of its service-config.json, each a thread of the
+    Thrift server."""
     accept_queue: int = Field(default=1024, ge=0)
-    """Requests that wait for a worker; one more is rejected."""
+    """Requests that wait for a worker; one more is rejected. Default: `DEFAULT_BACKLOG` of Thrift's TServerSocket."""
     parallelism: int = Field(default=64, ge=1)
-    """Cores that a container can use at one moment (threads that run), whatever its quota."""
+    """Cores that a container can use at one moment (threads that run), whatever its quota. Default: an estimate that
+    limits next to nothing: 64 cores spend a period's quota of the largest shipped container (4 cores) in 6 ms."""
     sensitivity: Sensitivity = Sensitivity()
     source: str = "estimate"
 
@@ -127,7 +130,8 @@ class RequestClass(StrictModel):
     """Share of the application's workload [0-1]; the shares of all classes sum to 1."""
     tree: Call
     deadline_ms: Positive = 10_000.0
-    """The client gives up after this time and counts a failure [ms]."""
+    """The client gives up after this time and counts a failure [ms]. Default: `timeout_ms` of DeathStarBench's
+    service-config.json."""
     source: str = "estimate"
 
 

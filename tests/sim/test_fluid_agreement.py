@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
@@ -15,6 +17,8 @@ from compare_engines import Case, compare, play
 from imbres_gym.evaluation.task import plan_tasks
 from imbres_gym.sim.fluid.surfaces import load_surfaces
 from scripts.fit_latency_surfaces import errors, measure, random_points
+
+SURFACES = load_surfaces()
 
 
 @pytest.mark.parametrize(
@@ -50,13 +54,20 @@ def test_agents_rank_the_same_in_both_engines() -> None:
 
 def test_surfaces_fit_the_containers_of_the_event_engine_as_they_say() -> None:
     """Points between those of the table, simulated now: the mean loss, and the p95 of loss and demand."""
-    surfaces, points = load_surfaces(), random_points(40)
-    found = np.nanmedian(np.abs(errors(surfaces, points, [measure(point) for point in points])), axis=0)
-    mean, _, p95, _ = surfaces.error
+    points = random_points(40)
+    found = np.nanmedian(np.abs(errors(SURFACES, points, [measure(point) for point in points])), axis=0)
+    mean, _, p95, _ = SURFACES.error
     assert 0.0 < mean < 0.1 and 0.0 < p95 < 0.05
     assert np.all(found < 1.5 * np.array([mean, p95]))
 
 
-def test_more_load_never_means_less_loss() -> None:
-    table = load_surfaces().table
-    assert np.all(np.diff(table, axis=2) >= 0.0)
+@given(
+    loads=st.tuples(st.floats(0.0, 1.2), st.floats(0.0, 1.2)).map(sorted),
+    calls=st.floats(0.01, 1e4),
+    slack=st.floats(0.0, 1.0),
+    share=st.floats(1e-4, 2.0),
+)
+def test_more_load_never_means_less_loss(loads: list[float], calls: float, slack: float, share: float) -> None:
+    less, more = (SURFACES.at(load, calls, slack, share) for load in loads)
+    assert np.all(less >= 0.0) and np.all(np.isfinite(more))
+    assert np.all(less <= more + 1e-9)

@@ -9,7 +9,7 @@ from imbres_gym.application import Application, Store
 from imbres_gym.sim.events import EventCluster
 from imbres_gym.sim.workload import Step, StepWorkload
 from theory.builders import application, call, intervals, microservice, neutral, scenario, totals
-from theory.estimates import assert_agrees, batch_means
+from theory.estimates import assert_agrees, batch_means, in_batches
 
 BATCHES = 40
 
@@ -52,20 +52,27 @@ def test_calls_of_a_stage_overlap_and_stages_do_not() -> None:
     assert_agrees(batch_means([t.own_latency_ms[0, 0] for t in measured]), 1.0)
 
 
-def test_little() -> None:
-    """The spans that a look at a random time finds in a microservice are its rate times the mean duration of a span.
+def test_the_number_of_calls_that_a_look_finds() -> None:
+    """Calls in a container are geometric (BCMP), whatever it is that they come from; requests follow Little's law.
 
-    The looks leave out a second at both ends, since spans that had not ended are missing; that is 0.1 % of the time.
+    The looks leave out a second at both ends, since spans that had not ended are missing.
     """
     setting = scenario(branching().model_copy(update={"hop_ms": 0.0}), 80.0, trace_sampling=1.0)
     measured = intervals(setting, 2000.0, 1, seed=13)[0]
     looks = np.linspace(measured.time_s - 1999.0, measured.time_s - 1.0, 200_001)
+    found = []
     for m in range(2):
         spans = measured.spans[measured.spans["microservice"] == m]
         started = np.searchsorted(np.sort(spans["start_s"]), looks, side="right")
         ended = np.searchsorted(np.sort(spans["end_s"]), looks, side="right")
-        duration_s = float(np.mean(spans["end_s"] - spans["start_s"]))
-        assert (started - ended).mean() == pytest.approx(measured.load_rps[m, 0] * duration_s, rel=0.003)
+        found.append((started - ended).astype(np.float64))
+    in_a, in_b = found
+    busy = 0.08 * 2.5 * 3.0
+    for number in range(4):
+        assert_agrees(in_batches((in_b == number).astype(np.float64), BATCHES), (1.0 - busy) * busy**number, 0.02)
+    assert_agrees(in_batches(in_b, BATCHES), busy / (1.0 - busy), 0.02)
+    b, own_a = 3.0 / (1.0 - busy), 8.0 / (1.0 - 0.08 * 8.0)
+    assert_agrees(in_batches(in_a, BATCHES), 0.08 * (own_a + 2.5 * b + 7.0), 0.02)
 
 
 def test_flow_is_conserved() -> None:
