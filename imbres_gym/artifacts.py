@@ -48,9 +48,14 @@ def find_artifact(kind: str, reference: str) -> Path:
 
 
 def scenario_label(reference: str) -> str:
-    """The name of a shipped scenario; of a file, its name without folder and suffix."""
+    """The name of a shipped scenario; of a file, its name without folder and suffix.
+
+    A `scenario.yaml`, as `imbres-gym trace` writes it, is called like its folder.
+    """
     path = Path(reference)
-    return path.stem if path.suffix in {".yaml", ".yml"} else reference
+    if path.suffix not in {".yaml", ".yml"}:
+        return reference
+    return path.stem if path.stem != "scenario" else path.parent.name or path.stem
 
 
 def fill_names(options: Any, scenario: Scenario) -> Any:
