@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbres_gym.application import load_application
+from imbres_gym.artifacts import scenario_label
 from imbres_gym.config import ConfigError, available, config_root, read_yaml
 from imbres_gym.scenario import Scenario, load_scenario, parse_duration
 
@@ -243,3 +244,16 @@ def test_scenarios_are_frozen() -> None:
     scenario: Scenario = load_scenario("social-network/high-strict")
     with pytest.raises(ValueError, match="frozen"):
         scenario.sla_ms = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("reference", "label"),
+    [
+        ("social-network/high-strict", "social-network/high-strict"),
+        ("mine/busy.yaml", "busy"),
+        ("runs/large/scenario.yaml", "large"),
+        ("scenario.yaml", "scenario"),
+    ],
+)
+def test_a_scenario_is_called_like_its_file_or_the_folder_that_is_its_own(reference: str, label: str) -> None:
+    assert scenario_label(reference) == label
