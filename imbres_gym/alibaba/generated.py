@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.alibaba.demand import CONTAINER_CORES, CONTAINER_MEMORY_MB
+from imbres_gym.alibaba.demand import CONTAINER_CORES, CONTAINER_MEMORY_MB, EFFECTS
 from imbres_gym.alibaba.files import build_application, build_scenario, write_scenario
 from imbres_gym.alibaba.generator import GeneratedCluster
 from imbres_gym.alibaba.interference import moving_interference
@@ -88,6 +88,7 @@ def scenario_data(cluster: GeneratedCluster, application: Application) -> dict[s
         "hosts": {"count": cluster.n_hosts, "cores": cores, "memory_mb": cores / CONTAINER_CORES * CONTAINER_MEMORY_MB},
         "workload": {"kind": "constant", "rps": float(f"{cluster.sizes.rps:.4g}")},
         "interference": {"kind": "moving", **interference.model_dump(exclude={"kind"}, mode="json")},
+        "effects": EFFECTS,
         "sla_ms": reachable_sla_ms(application),
         "duration": "10m",
         "initial_replicas": dict(zip(names, counts.tolist(), strict=True)),

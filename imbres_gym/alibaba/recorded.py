@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imbres_gym.alibaba.demand import (
     CONTAINER_CORES,
     CONTAINER_MEMORY_MB,
+    EFFECTS,
     MEASURED,
     Demand,
     calls_per_unit,
@@ -91,6 +92,7 @@ def write_recorded(
         "hosts": {"count": n_used, "cores": cores, "memory_mb": cores / CONTAINER_CORES * CONTAINER_MEMORY_MB},
         "workload": {"kind": "replay", "file": WORKLOAD, "step_s": 60.0},
         "interference": {"kind": "replay", "file": INTERFERENCE},
+        "effects": EFFECTS,
         "sla_ms": reachable_sla_ms(application),
         "duration": min(LONGEST_EPISODE_S, 60 * len(cpu)),
         "max_replicas": max(200, math.ceil(n_used * cores / CONTAINER_CORES)),
