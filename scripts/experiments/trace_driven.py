@@ -3,8 +3,8 @@
 Run from a checkout: `python scripts/experiments/trace_driven.py --workers 2`. Call graphs, popularity and interference
 follow Alibaba's statistics (`docs/alibaba.md`), containers have 4 cores and 8 GB, and the fluid engine simulates them.
 The paper names neither its baselines' settings nor the application nor its SLA. Here Erms and Rhythm plan with a
-profile measured on this cluster, HPA's target is searched, the others are as shipped, and the SLA is what twice the
-containers reach, with a quarter more (`reachable_sla_ms`). Firm is not among them: it needs traces of single requests,
+profile measured on this cluster, HPA's target is searched, the others are as shipped, and the SLA is twice
+what plenty of containers reach without the cost of connections (`reachable_sla_ms`). Firm is not among them: it needs traces of single requests,
 which the fluid engine does not have.
 
 `--full` runs 4,000 hosts with 300,000 containers, one seed, against HPA with the targets found at a sixteenth.
@@ -23,23 +23,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from agents.connections.full import FullConnections  # noqa: E402
-from agents.connections.random_k import RandomConnections  # noqa: E402
 from imbres_gym.agent import AgentConfig, load_agent_config  # noqa: E402
 from imbres_gym.alibaba.generated import generated_scenario  # noqa: E402
 from imbres_gym.alibaba.generator import generate  # noqa: E402
 from imbres_gym.evaluation.episode import EpisodeResult  # noqa: E402
 from imbres_gym.evaluation.executor import Executor  # noqa: E402
 from imbres_gym.evaluation.markdown import table  # noqa: E402
-from imbres_gym.evaluation.metrics import WINDOW_S  # noqa: E402
 from imbres_gym.evaluation.report import markdown_table, summarise  # noqa: E402
 from imbres_gym.evaluation.storage import write_atomically  # noqa: E402
 from imbres_gym.evaluation.task import EpisodeTask, scenario_hash  # noqa: E402
 from imbres_gym.evaluation.tuning import TUNING_SEEDS, Knob, tune, tuning_table, with_option  # noqa: E402
 from imbres_gym.observer import Observer  # noqa: E402
-from imbres_gym.percentiles import FAILED_MS  # noqa: E402
-from imbres_gym.plan import Plan, balanced_proportions  # noqa: E402
-from imbres_gym.policy import ConnectionPolicy  # noqa: E402
 from imbres_gym.profiling.design import LOADS, Design  # noqa: E402
 from imbres_gym.profiling.profile import SUFFIX, save_profile  # noqa: E402
 from imbres_gym.profiling.runner import RunStore, make_profile, run_profiling  # noqa: E402
@@ -100,8 +94,9 @@ FULL = Settings(
 """As many hosts as in `docs/scale.md`. The targets are those found at a sixteenth, where `imbres-cautious` did as
 `imbres` does, and is left out here; so are Erms and Rhythm, for whose profile the hosts have too little room."""
 
-SLA_SLACK = 1.25
-"""SLA over the worst p95 of a cluster with plenty of containers: estimate."""
+SLA_SLACK = 2.0
+"""SLA over the worst p95 of a cluster with plenty of containers whose connections cost nothing: estimate. With 250 hosts
+twice the containers reach 1.5 to 2 times that p95 under full connection, and 1.3 times with ten random ones each."""
 SLA_MEASURED_S = 300.0
 
 
@@ -116,38 +111,27 @@ def make_scenario(settings: Settings, folder: Path) -> Scenario:
 
 
 def reachable_sla_ms(scenario: Scenario) -> float:
-    """`SLA_SLACK` times what twice the containers reach under full or ten random connections, in steps of 10 ms.
+    """`SLA_SLACK` times the worst p95 of a minute of any request class with twice the containers, in steps of 10 ms.
 
-    The slower of the two decides, so that agents with either can keep it; unless that fails, as full connection does
-    with 4,000 hosts: thousands of connections of a container overload it, however many there are of it.
-    """
-    reached = [worst_p95_ms(scenario, connections) for connections in (FullConnections(), RandomConnections(k=10))]
-    return 10.0 * math.ceil(SLA_SLACK * max(p95 for p95 in reached if p95 < FAILED_MS) / 10.0)
-
-
-def worst_p95_ms(scenario: Scenario, connections: ConnectionPolicy) -> float:
-    """The worst p95 of a minute of any request class with twice the containers, under balanced load.
-
-    For five minutes, on a seed that no evaluation uses.
+    Load is balanced, for five minutes, on a seed that no evaluation uses. All are connected, and that costs nothing:
+    with 4,000 hosts full connection overloads the containers however many there are, and with ten random connections
+    of each caller most containers of a large microservice behind a small one get nothing to do.
     """
     plenty = {name: 2 * count for name, count in scenario.replicas_at_start().items()}
     room = scenario.hosts.model_copy(
         update={"cores": 2 * scenario.hosts.cores, "memory_mb": 2 * scenario.hosts.memory_mb}
     )
-    cluster = FluidCluster(scenario.model_copy(update={"initial_replicas": plenty, "hosts": room}))
+    free = scenario.effects.model_copy(update={"connection_cost": 0.0})
+    cluster = FluidCluster(scenario.model_copy(update={"initial_replicas": plenty, "hosts": room, "effects": free}))
     observer, worst = Observer(cluster.info), 0.0
-    connections.reset(cluster.info, TUNING_SEEDS[0])
     telemetry = cluster.reset(TUNING_SEEDS[0])
-    observation = observer.observe(telemetry)
-    cluster.apply(Plan(connections=connections.connect(observation, balanced_proportions(observation["ready"]))))
-    connected_s = telemetry.time_s
     while telemetry.time_s < SLA_MEASURED_S:
-        telemetry = cluster.advance(scenario.control_interval_s)
         observation = observer.observe(telemetry)
-        if telemetry.time_s >= connected_s + WINDOW_S:
+        if telemetry.time_s >= scenario.scaling_interval_s:
             worst = max(worst, float(observation["window_p95_ms"].max()))
         print(f"SLA: {telemetry.time_s:g} of {SLA_MEASURED_S:g} s", end="\r", flush=True)
-    return worst
+        telemetry = cluster.advance(scenario.control_interval_s)
+    return 10.0 * math.ceil(SLA_SLACK * worst / 10.0)
 
 
 def make_profile_of(scenario: Scenario, settings: Settings, folder: Path, executor: Executor) -> Path:
