@@ -3,9 +3,9 @@
 Run from a checkout: `python scripts/experiments/trace_driven.py --workers 2`. Call graphs, popularity and interference
 follow Alibaba's statistics (`docs/alibaba.md`), containers have 4 cores and 8 GB, and the fluid engine simulates them.
 The paper names neither its baselines' settings nor the application nor its SLA. Here Erms and Rhythm plan with a
-profile measured on this cluster, HPA's target is searched, the others are as shipped, and the SLA is twice
-what plenty of containers reach without the cost of connections (`reachable_sla_ms`). Firm is not among them: it needs traces of single requests,
-which the fluid engine does not have.
+profile measured on this cluster, HPA's target is searched, the others are as shipped, and the SLA is twice what plenty
+of containers reach without the cost of connections (`reachable_sla_ms`). Firm is not among them: it needs traces of
+single requests, which the fluid engine does not have.
 
 `--full` runs 4,000 hosts with 300,000 containers, one seed, against HPA with the targets found at a sixteenth.
 """
@@ -95,8 +95,8 @@ FULL = Settings(
 `imbres` does, and is left out here; so are Erms and Rhythm, for whose profile the hosts have too little room."""
 
 SLA_SLACK = 2.0
-"""SLA over the worst p95 of a cluster with plenty of containers whose connections cost nothing: estimate. With 250 hosts
-twice the containers reach 1.5 to 2 times that p95 under full connection, and 1.3 times with ten random ones each."""
+"""SLA over the worst p95 of a cluster with plenty of containers whose connections cost nothing: estimate. With 250
+hosts these reach 1.5 to 2 times that p95 under full connection, and 1.3 times with ten random connections each."""
 SLA_MEASURED_S = 300.0
 
 
