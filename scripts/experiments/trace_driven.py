@@ -114,8 +114,7 @@ def reachable_sla_ms(scenario: Scenario) -> float:
     """`SLA_SLACK` times the worst p95 of a minute of any request class with twice the containers, in steps of 10 ms.
 
     Load is balanced, for five minutes, on a seed that no evaluation uses. All are connected, and that costs nothing:
-    with 4,000 hosts full connection overloads the containers however many there are, and with ten random connections
-    of each caller most containers of a large microservice behind a small one get nothing to do.
+    with 4,000 hosts the cost of full connection overloads the containers, however many there are.
     """
     plenty = {name: 2 * count for name, count in scenario.replicas_at_start().items()}
     room = scenario.hosts.model_copy(
