@@ -7,7 +7,8 @@ profile measured on this cluster, HPA's target is searched, the others are as sh
 of containers reach without the cost of connections (`reachable_sla_ms`). Firm is not among them: it needs traces of
 single requests, which the fluid engine does not have.
 
-`--full` runs 4,000 hosts with 300,000 containers, one seed, against HPA with the targets found at a sixteenth.
+`--full` runs 4,000 hosts with 300,000 containers, one seed of 20 minutes, against HPA with the targets found at a
+sixteenth.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Settings:
 FULL = Settings(
     microservices=1500,
     hosts=4000,
+    duration_s=1200.0,
     seeds=1,
     known_targets={"hpa-full": 0.7, "hpa": 0.5},
     ours=("imbres", "imbres-bounded", "imbres-balanced"),
