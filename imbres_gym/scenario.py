@@ -83,8 +83,7 @@ class Scenario(StrictModel):
     """Overrides of the initial count, per microservice."""
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=200, ge=1)
-    """Bounds of a replica count; the defaults are choices: no service is scaled to nothing, and none of the shipped
-    scenarios comes near the upper one."""
+    """Bounds of a replica count; the defaults are choices."""
     connections_per_container: int = Field(default=10, ge=1)
     """Connection budget of a pair, per downstream container (Imbres section 6.1: ten)."""
     effects: Effects = Effects()

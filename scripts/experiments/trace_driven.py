@@ -116,7 +116,7 @@ def reachable_sla_ms(scenario: Scenario) -> float:
     """`SLA_SLACK` times the worst p95 of a minute of any request class with twice the containers, in steps of 10 ms.
 
     Load is balanced, for five minutes, on a seed that no evaluation uses. All are connected, and that costs nothing:
-    with 4,000 hosts the cost of full connection overloads the containers, however many there are.
+    with 4,000 hosts the connections of so many containers would overload them.
     """
     plenty = {name: 2 * count for name, count in scenario.replicas_at_start().items()}
     room = scenario.hosts.model_copy(
