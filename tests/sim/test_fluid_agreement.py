@@ -61,13 +61,17 @@ def test_surfaces_fit_the_containers_of_the_event_engine_as_they_say() -> None:
     assert np.all(found < 1.5 * np.array([mean, p95]))
 
 
+def test_more_load_never_means_less_loss() -> None:
+    assert np.all(np.diff(SURFACES.table, axis=2) >= 0.0)
+
+
 @given(
     loads=st.tuples(st.floats(0.0, 1.2), st.floats(0.0, 1.2)).map(sorted),
     calls=st.floats(0.01, 1e4),
     slack=st.floats(0.0, 1.0),
     share=st.floats(1e-4, 2.0),
 )
-def test_more_load_never_means_less_loss(loads: list[float], calls: float, slack: float, share: float) -> None:
+def test_nor_between_the_points_of_the_table(loads: list[float], calls: float, slack: float, share: float) -> None:
     less, more = (SURFACES.at(load, calls, slack, share) for load in loads)
     assert np.all(less >= 0.0) and np.all(np.isfinite(more))
     assert np.all(less <= more + 1e-9)

@@ -66,6 +66,8 @@ def test_the_number_of_calls_that_a_look_finds() -> None:
         started = np.searchsorted(np.sort(spans["start_s"]), looks, side="right")
         ended = np.searchsorted(np.sort(spans["end_s"]), looks, side="right")
         found.append((started - ended).astype(np.float64))
+        duration_s = float(np.mean(spans["end_s"] - spans["start_s"]))
+        assert found[m].mean() == pytest.approx(measured.load_rps[m, 0] * duration_s, rel=0.003)
     in_a, in_b = found
     busy = 0.08 * 2.5 * 3.0
     for number in range(4):
