@@ -14,9 +14,9 @@ CONTAINER_CORES, CONTAINER_MEMORY_MB = 4.0, 8192.0
 """Of a container: Imbres section 6.4; the traces have utilisations only."""
 EFFECTS = {"wake_loss_ms": 0.0}
 """What differs from `imbres_gym.sim.effects` in such containers: estimate, not measured. What a thread leaves of the
-quota on a CPU is at most `slack_ms` on each of `cpus` in a period, 1 % of 400 ms. The default is calibrated on quotas of
-10 ms, and would take as much again as the CPU demand where a call needs 0.16 ms and a container has ten thousand of them
-a second."""
+quota on a CPU is at most `slack_ms` on each of `cpus` in a period, 1 % of 400 ms. The default is calibrated on quotas
+of 10 ms, and would take as much again as the CPU demand where a call needs 0.16 ms and a container has ten thousand of
+them a second."""
 LEAST_CPU_MS = 0.01
 """Demand of a call that used no CPU that was seen [core-ms]: estimate."""
 UNMEASURED_CPU_MS = 5.0
