@@ -76,7 +76,7 @@ class ClusterEnv(MicroserviceEnv):
     | `wanted` | (M,) int64 | - | 0, R | replicas wanted |
     | `interference` | (H, 4) float32 | - | 0, 1 | utilisation of CPU, memory bandwidth, network, LLC |
     | `e2e_ms` | (C, 4) float32 | ms | 0, 1000 L | mean, p50, p95, p99 of requests without failure |
-    | `window_p95_ms` | (C,) float32 | ms | 0, 1000 L | p95 over the last scaling interval; failed: 10 s |
+    | `window_p95_ms` | (C,) float32 | ms | 0, 1000 L | p95 of the last scaling interval, 0 if < 20 requests |
     | `requests`, `failed` | (C,) int64 | - | 0, max | requests that ended; that failed |
     | `workload_rps` | (C,) float32 | 1/s | 0, max | end-user requests that arrived |
     | `sla_ms` | (1,) float32 | ms | 0, 1000 L | target of the p95 |

@@ -31,7 +31,7 @@ class Window(NamedTuple):
         listed: (slots, C) latencies.
         requests: (slots, C) that ended, failed ones included.
         failed: (slots, C) of them.
-        p95_ms: (C,) of the window, for who fills it.
+        p95_ms: (C,) of the window, for who fills it; 0 of fewer than `MIN_REQUESTS` requests.
     """
 
     length_s: Floats

@@ -13,6 +13,7 @@ from imbres_gym.latency_window import clear, grown, new_window, percentiles_sinc
 from imbres_gym.measured import CONTAINERS, TIME_S, Measured, new_measured, write
 from imbres_gym.observation import Observation, Page, new_observation
 from imbres_gym.panel import Panel, panel
+from imbres_gym.percentiles import MIN_REQUESTS
 from imbres_gym.telemetry import ClusterInfo, Telemetry
 
 P95 = np.array([0.95])
@@ -88,7 +89,9 @@ def _remember(panel):  # type: ignore[no-untyped-def]
     if not remember(window, panel.measured):
         return False
     for c in range(len(window.p95_ms)):
-        percentiles_since(window, -np.inf, c, P95, window.p95_ms[c : c + 1])
+        window.p95_ms[c] = 0.0
+        if window.requests[:, c].sum() >= MIN_REQUESTS:
+            percentiles_since(window, -np.inf, c, P95, window.p95_ms[c : c + 1])
     return True
 
 

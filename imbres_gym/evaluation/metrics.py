@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imbres_gym.percentiles import FAILED_MS, on_one_scale, tail_latency
+from imbres_gym.percentiles import FAILED_MS, MIN_REQUESTS, on_one_scale, tail_latency
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -99,7 +99,8 @@ class Windows:
 
     Attributes:
         start_s, end_s: (W,) since the start of the episode.
-        p95_ms: (W, C) 95th percentile of the E2E latency; infinite where requests waited but none ended.
+        p95_ms: (W, C) 95th percentile of the E2E latency; infinite where requests waited but none ended, 0 where fewer
+            than `MIN_REQUESTS` did either.
         violated: (W,) the p95 of at least one class is above the SLA.
     """
 
@@ -136,11 +137,14 @@ def cut_windows(recording: Recording, sla_ms: float) -> Windows:
 
 
 def _window_p95(window: Recording) -> list[float]:
-    """p95 per class; infinite if requests had a whole interval's time to end and none did."""
+    """p95 per class; infinite if requests had a whole interval's time to end and none did, 0 of too few requests."""
     values: list[float] = []
     for index in range(window.requests.shape[1]):
-        stuck = window.requests[:, index].sum() == 0 and window.arrivals[:-1, index].sum() > 0
-        values.append(float("inf") if stuck else _percentile(window, (index,), 95.0))
+        ended, waited = window.requests[:, index].sum(), window.arrivals[:-1, index].sum()
+        if max(ended, waited) < MIN_REQUESTS:
+            values.append(0.0)
+        else:
+            values.append(_percentile(window, (index,), 95.0) if ended > 0 else float("inf"))
     return values
 
 

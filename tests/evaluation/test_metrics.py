@@ -46,18 +46,17 @@ def recording(
 
 
 def test_every_metric_of_a_small_episode() -> None:
-    # Two windows of two intervals; one class. Window 1: 10, 20, 30, 40 -> p95 38.5. Window 2: 50, 60, 200, 300 -> 285.
-    metrics = episode_metrics(
-        recording([[[10, 20]], [[30, 40]], [[50, 60]], [[200, 300]]], containers=[8, 8, 12, 16]), sla_ms=100.0
-    )
+    # Two windows of two intervals; one class; ten requests of each latency. Window 1: p95 40. Window 2: 300.
+    intervals = [[[10.0, 20.0] * 10], [[30.0, 40.0] * 10], [[50.0, 60.0] * 10], [[200.0, 300.0] * 10]]
+    metrics = episode_metrics(recording(intervals, containers=[8, 8, 12, 16]), sla_ms=100.0)
     assert tuple(metrics) == METRICS
     assert metrics == {
         "containers": 11.0,
         "sla_violation": 0.5,
         "request_violation": 0.25,
         "p50_ms": 45.0,
-        "p95_ms": pytest.approx(265.0),  # position 0.95 * 7 = 6.65 of 10 .. 200, 300
-        "p99_ms": pytest.approx(293.0),
+        "p95_ms": 300.0,  # position 0.95 * 79 = 75.05: one of the ten slowest
+        "p99_ms": 300.0,
         "connections": 1.5,
         "connection_churn": 6.0,  # 4 x 3 in 2 minutes
         "load_variance": pytest.approx(0.15),
@@ -81,19 +80,30 @@ def test_failed_requests_count_as_slower_than_all_others() -> None:
 
 
 def test_one_violating_class_is_enough() -> None:
-    both = recording([[[1, 1, 1, 1], [500]], [[1, 1, 1, 1], [500]]])
+    both = recording([[[1] * 40, [500] * 10], [[1] * 40, [500] * 10]])
     windows = cut_windows(both, 100.0)
     assert windows.p95_ms.tolist() == [[1.0, 500.0]]
     assert windows.violated.tolist() == [True]
 
 
 def test_requests_that_never_end_violate_the_sla() -> None:
-    stuck = recording([[[]], [[]]], arrivals=[[5.0], [5.0]])
+    stuck = recording([[[]], [[]]], arrivals=[[50.0], [50.0]])
     assert episode_metrics(stuck, 100.0)["sla_violation"] == 1.0
     assert episode_metrics(stuck, 100.0)["request_violation"] == 1.0
     # Those of the last interval may still end in time, and no request at all violates nothing.
-    assert episode_metrics(recording([[[]], [[]]], arrivals=[[0.0], [5.0]]), 100.0)["sla_violation"] == 0.0
+    assert episode_metrics(recording([[[]], [[]]], arrivals=[[0.0], [50.0]]), 100.0)["sla_violation"] == 0.0
     assert episode_metrics(recording([[[]], [[]]], arrivals=[[0.0], [0.0]]), 100.0)["request_violation"] == 0.0
+
+
+def test_a_p95_of_fewer_than_twenty_requests_is_not_judged() -> None:
+    def violation(ended: int, arrived: float) -> float:
+        return episode_metrics(recording([[[500] * ended], [[]]], arrivals=[[arrived], [0.0]]), 100.0)["sla_violation"]
+
+    assert violation(ended=19, arrived=19.0) == 0.0
+    assert violation(ended=20, arrived=20.0) == 1.0
+    assert violation(ended=1, arrived=20.0) == 1.0  # the others are late
+    assert violation(ended=0, arrived=19.0) == 0.0
+    assert violation(ended=0, arrived=20.0) == 1.0
 
 
 @pytest.mark.parametrize(("intervals", "ends"), [(5, [25.0]), (11, [55.0]), (12, [60.0]), (25, [60.0, 120.0])])
