@@ -14,7 +14,7 @@ SLACK = 1e-9
 """Rounding errors of a cost are less than this share of the squared deviations of all values."""
 
 
-def kmeans_1d(values: Floats, k: int) -> Ints:
+def kmeans_1d(values: Floats, k: int, least: int = 1) -> Ints:
     """Label of each value in the partition into at most k groups with the least sum of squared deviations.
 
     Numbers have an order, and the groups of an optimal partition are intervals of it. So dynamic programming finds
@@ -25,6 +25,8 @@ def kmeans_1d(values: Floats, k: int) -> Ints:
     Args:
         values: (n,) numbers.
         k: largest number of groups, >= 1.
+        least: members that a group has at least, if there are so many values at all: then the best partition into
+            intervals that comply.
 
     Returns:
         (n,) int64 labels, rising with the value, from 0.
@@ -34,21 +36,22 @@ def kmeans_1d(values: Floats, k: int) -> Ints:
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     distinct = ordered[starts]
     labels = np.empty(len(values), np.int64)
-    labels[order] = _partition(distinct - distinct.mean(), np.append(starts, len(values)), k)
+    labels[order] = _partition(distinct - distinct.mean(), np.append(starts, len(values)), k, least)
     return labels
 
 
 @compiled
-def _partition(distinct: Floats, starts: Ints, k: int) -> Ints:
+def _partition(distinct: Floats, starts: Ints, k: int, least: int) -> Ints:
     """Labels of sorted values in the best partition into at most k intervals.
 
     best[end]: least cost of the distinct values [0, end) in as many groups as were allowed so far; cuts[group, end]:
-    where the last of them starts.
+    where the last of them starts, or 0 if one group less is better.
 
     Args:
         distinct: (d,) the distinct values, rising, near zero.
         starts: (d + 1,) position of the first value that is equal to each, and the number of values.
         k: largest number of groups.
+        least: members of a group.
     """
     size = len(distinct)
     groups = min(k, size)
@@ -60,25 +63,31 @@ def _partition(distinct: Floats, starts: Ints, k: int) -> Ints:
         sums[2, index + 1] = sums[2, index] + count * (distinct[index] * distinct[index])
     slack = SLACK * sums[2, size]
     cuts = np.zeros((groups, size + 1), np.int64)
-    best = np.array([_cost(sums, 0, end) for end in range(size + 1)])
+    best = np.array(
+        [_cost(sums, 0, end) if starts[end] >= min(least, starts[size]) else np.inf for end in range(size + 1)]
+    )
     for group in range(1, groups):
         before = best.copy()
         for end in range(group + 1, size + 1):
-            least = np.inf
+            lowest = np.inf
             for start in range(end - 1, group - 1, -1):
                 cost = _cost(sums, start, end)
-                if cost > least + slack:  # it only grows with more values
+                if cost > lowest + slack:  # it only grows with more values
                     break
-                if before[start] + cost <= least:
-                    least = before[start] + cost
+                if starts[end] - starts[start] >= least and before[start] + cost <= lowest:
+                    lowest = before[start] + cost
                     cuts[group, end] = start
-            best[end] = least
+            if least == 1 or lowest <= before[end]:
+                best[end] = lowest
+            else:
+                cuts[group, end] = 0
     labels = np.zeros(starts[size], np.int64)
     end = size
-    for group in range(groups - 1, -1, -1):
+    for group in range(groups - 1, 0, -1):
         start = cuts[group, end]
-        labels[starts[start] : starts[end]] = group
-        end = start
+        if start > 0:
+            labels[starts[start] :] += 1
+            end = start
     return labels
 
 

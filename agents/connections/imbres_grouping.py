@@ -9,6 +9,7 @@ from agents.connections.clustering import kmeans_1d
 from agents.connections.matching import Receivers, Senders, match, order_receivers, order_senders
 from agents.containers import Containers, connected_pairs, ready_containers
 from agents.performance_table import LatencyTable, PerformanceTable
+from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
 from imbres_gym.plan import ConnectionPlan, Links
 from imbres_gym.telemetry import ClusterInfo
@@ -25,11 +26,25 @@ class GroupingConnections:
     be exceeded by the number of upstream containers. Groups of one container, as with no more upstream containers than
     groups and different latencies, are fully connected. The plan is made anew every control interval.
 
+    Args:
+        least_group: members that a group has at least, as a share [0-1] of groups of equal size. The paper has no such
+            bound, which is 0: K-means makes a group of one container that is far slower than all others, and that one
+            is connected to all downstream containers of each pair. Where a microservice calls hundreds of others, so
+            many connections overload it, and it stays the slowest (`docs/trace-driven.md`).
+
+    Raises:
+        ConfigError: `least_group` is out of range.
+
     Attributes:
         table: the performance table that predicts latency; a controller hands its own to all tiers.
     """
 
     table: LatencyTable
+
+    def __init__(self, *, least_group: float = 0.0) -> None:
+        if not 0.0 <= least_group <= 1.0:
+            raise ConfigError(f"least_group: {least_group} must be between 0 and 1")
+        self._least_group = least_group
 
     def reset(self, info: ClusterInfo, seed: int) -> None:
         """Start with an empty performance table."""
@@ -46,7 +61,9 @@ class GroupingConnections:
         plan: dict[int, Links] = {}
         for pair, (upstream, downstream), up, down in connected_pairs(containers, self._info):
             if upstream not in senders:
-                group = kmeans_1d(latency_ms[upstream], self._info.connections_per_container)
+                groups = self._info.connections_per_container
+                least = max(1, int(self._least_group * len(up) / groups))
+                group = kmeans_1d(latency_ms[upstream], groups, least)
                 senders[upstream] = order_senders(up.ids, up.shares, group)
             if downstream not in receivers:
                 receivers[downstream] = order_receivers(down.ids, down.shares)

@@ -15,14 +15,15 @@ Floats = NDArray[np.float64]
 
 
 class BoundedImbresLoad(ImbresLoad):
-    """Algorithm 1, but containers that use much of their quota get no more load.
+    """Algorithm 1, but only so much load for a container that it stays below a CPU limit.
 
     Large containers answer as quickly at half their quota as at a tenth, so that latencies never become equal, and
     Algorithm 1 shifts load to the calm hosts until their containers are overloaded (`docs/trace-driven.md`).
 
     Args:
-        cpu_limit: CPU use over quota (0, 1] from which on a host's share does not grow; 0.5 is the load that the
-            paper's performance table counts as the largest of a container (section 4.1.2).
+        cpu_limit: CPU use over quota (0, 1] up to which a host's share may grow; 0.5 is the load that the paper's
+            performance table counts as the largest of a container (section 4.1.2). Where a microservice uses more than
+            that in the mean, no host can be asked to stay below: its mean is the limit then.
         eta: as of `ImbresLoad`.
         statistic: likewise.
         floor: likewise.
@@ -45,26 +46,37 @@ class BoundedImbresLoad(ImbresLoad):
         self._cpu_limit = cpu_limit
 
     def _iterate(self, D: Floats, observation: Observation) -> None:
-        before = D.copy()
+        ready = observation["ready"]
+        cells = np.flatnonzero(ready > 0)
+        i = cells // ready.shape[1]
+        before = D.ravel()[cells]
         super()._iterate(D, observation)
-        D[:] = hold(before, D, observation["cpu_utilisation"] >= self._cpu_limit)
+        S = ready.ravel()[cells].astype(np.float64)
+        use = observation["cpu_utilisation"].ravel()[cells].astype(np.float64)
+        limit = np.maximum(self._cpu_limit, (np.bincount(i, S * use) / np.maximum(np.bincount(i, S), 1.0))[i])
+        # CPU use is taken to grow as load does.
+        room = np.divide(limit, use, out=np.full_like(use, np.inf), where=use > 0.0)
+        D.ravel()[cells] = cut(D.ravel()[cells], before * np.maximum(room, 1.0), i)
 
 
-def hold(before: Floats, after: Floats, full: NDArray[np.bool_]) -> Floats:
-    """Keep shares from growing where containers are full; the other hosts of a microservice take what is left over.
-
-    A row in which there is no other host with containers stays as it was `before`.
+def cut(wanted: Floats, largest: Floats, i: NDArray[np.int64]) -> Floats:
+    """Shares that are nowhere above the largest allowed; what is cut goes to the other hosts, in proportion.
 
     Args:
-        before: (M, H) load proportions [0-1].
-        after: (M, H) those that are wanted.
-        full: (M, H) where shares may not grow.
+        wanted: (n,) load proportions, > 0; those of a microservice sum to 1.
+        largest: (n,) largest allowed ones, > 0; those of a microservice sum to 1 or more.
+        i: (n,) microservice of each.
 
     Returns:
-        (M, H) load proportions, with the sums of `after`.
+        (n,) load proportions; those of a microservice sum to 1.
     """
-    kept = np.where(full, np.minimum(before, after), 0.0)
-    others = np.where(full, 0.0, after)
-    rest, free = after.sum(axis=1) - kept.sum(axis=1), others.sum(axis=1)
-    taken = others * np.divide(rest, free, out=np.zeros_like(rest), where=free > 0.0)[:, None]
-    return np.where((free > 0.0)[:, None], kept + taken, before)
+    full = wanted > largest
+    while True:
+        taken = np.bincount(i, np.where(full, largest, 0.0))
+        others = np.bincount(i, np.where(full, 0.0, wanted))
+        factor = np.divide(1.0 - taken, others, out=np.zeros_like(others), where=others > 0.0)
+        shares = np.where(full, largest, wanted * factor[i])
+        above = ~full & (shares > largest)
+        if not above.any():
+            return shares
+        full |= above

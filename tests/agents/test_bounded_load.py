@@ -1,4 +1,4 @@
-"""Load shifting with a bound: where containers are full, shares do not grow; elsewhere it is Algorithm 1."""
+"""Load shifting with a bound: no share grows beyond what its containers can carry; elsewhere it is Algorithm 1."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fakes import make_info, make_observation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.load.bounded import BoundedImbresLoad, hold
+from agents.load.bounded import BoundedImbresLoad, cut
 from agents.load.imbres import ImbresLoad
 from imbres_gym.config import ConfigError
 
 HOSTS = 4
-shares = st.lists(st.floats(0.01, 1.0), min_size=HOSTS, max_size=HOSTS).map(lambda row: np.array([row]) / sum(row))
-marks = st.lists(st.booleans(), min_size=HOSTS, max_size=HOSTS).map(lambda row: np.array([row]))
+shares = st.lists(st.floats(0.01, 1.0), min_size=HOSTS, max_size=HOSTS).map(lambda row: np.array(row) / sum(row))
+room = st.lists(st.sampled_from([1.0, 1.1, 2.0, np.inf]), min_size=HOSTS, max_size=HOSTS).map(np.array)
 SLOW_AND_FAST = [[30.0, 10.0, 10.0]]
 
 
@@ -25,9 +25,9 @@ def proposals(policy: ImbresLoad, cpu: list[float], steps: int = 5) -> list[np.n
     return [policy.propose(seen)[0] for _ in range(steps)]
 
 
-def test_below_the_limit_it_is_the_papers_algorithm() -> None:
-    np.testing.assert_array_equal(
-        proposals(BoundedImbresLoad(cpu_limit=0.5), [0.49] * 3), proposals(ImbresLoad(), [0.49] * 3)
+def test_far_below_the_limit_it_is_the_papers_algorithm() -> None:
+    np.testing.assert_allclose(
+        proposals(BoundedImbresLoad(cpu_limit=0.5), [0.1] * 3), proposals(ImbresLoad(), [0.1] * 3), rtol=1e-15
     )
 
 
@@ -38,18 +38,36 @@ def test_a_full_host_gets_no_more_and_the_others_take_it() -> None:
     assert np.all(np.diff([row[0] for row in rows]) < 0.0)
 
 
-def test_where_everybody_is_full_load_stays() -> None:
+def test_the_only_host_with_room_takes_no_more_than_it_has() -> None:
+    # Algorithm 1 takes from the slow host more than the one below its limit may take: another tenth.
+    cpu = [0.5, 0.5, 0.5 / 1.1]
+    assert proposals(ImbresLoad(), cpu)[0][0] < 0.9 / 3.0
+    assert proposals(BoundedImbresLoad(cpu_limit=0.5), cpu)[0] == pytest.approx([0.9 / 3.0, 1.0 / 3.0, 1.1 / 3.0])
+
+
+def test_above_the_limit_load_evens_out_around_the_mean() -> None:
     assert proposals(BoundedImbresLoad(), [0.9] * 3)[-1] == pytest.approx([1.0 / 3.0] * 3)
+    # The mean is 0.8: the fast host at 0.76 may take a nineteenth, more than which the slow one would give.
+    assert proposals(BoundedImbresLoad(), [0.84, 0.76, 0.8])[0] == pytest.approx(
+        [18.0 / 57.0, 20.0 / 57.0, 19.0 / 57.0]
+    )
 
 
-@given(shares, shares, marks)
-def test_shares_stay_shares_and_full_ones_do_not_grow(before: np.ndarray, after: np.ndarray, full: np.ndarray) -> None:
-    held = hold(before, after, full)
-    assert held.sum() == pytest.approx(1.0)
-    assert np.all(held > 0.0)
-    assert np.all(held[full] <= before[full])
-    if not full.any():
-        np.testing.assert_allclose(held, after)
+@given(shares, shares, room)
+def test_no_share_is_above_the_largest_and_the_order_of_the_others_stays(
+    wanted: np.ndarray, before: np.ndarray, room: np.ndarray
+) -> None:
+    largest, one = before * room, np.zeros(HOSTS, np.int64)
+    given = cut(wanted, largest, one)
+    assert given.sum() == pytest.approx(1.0)
+    assert np.all((given > 0.0) & (given <= largest))
+    free = given < largest * (1.0 - 1e-9)
+    factor = given[free] / wanted[free]
+    assert factor == pytest.approx(np.full(free.sum(), factor.max(initial=0.0)))
+    assert np.all(factor >= 1.0 - 1e-9)  # who is cut gives to the others
+    # Another microservice beside it changes nothing.
+    two = cut(np.concatenate([wanted, [1.0]]), np.concatenate([largest, [1.0]]), np.append(one, 1))
+    np.testing.assert_array_equal(two, [*given, 1.0])
 
 
 @pytest.mark.parametrize("cpu_limit", [0.0, 1.5])

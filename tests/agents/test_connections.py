@@ -220,6 +220,25 @@ def test_kmeans_is_optimal(numbers: list[int], k: int) -> None:
     assert squared_deviations(values, labels) == pytest.approx(best, abs=1e-9)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=7), st.integers(1, 4), st.integers(1, 4))
+def test_kmeans_with_a_least_size_is_the_best_of_what_complies(numbers: list[int], k: int, least: int) -> None:
+    values = np.array(numbers, np.float64)
+
+    def complies(labels: NDArray[np.int64]) -> bool:
+        sizes = np.unique(labels, return_counts=True)[1]
+        equal = np.unique(np.stack([values, labels]), axis=1).shape[1] == len(np.unique(values))
+        intervals = np.count_nonzero(np.diff(labels[np.argsort(values, kind="stable")])) == len(sizes) - 1
+        return bool(np.all(sizes >= min(least, len(values)))) and equal and intervals
+
+    labels = kmeans_1d(values, k, least)
+    assert complies(labels)
+    assert labels[np.argsort(values)].tolist() == sorted(labels) and set(labels) == set(range(labels.max() + 1))
+    partitions = (np.array(p) for p in itertools.product(range(k), repeat=len(values)))
+    best = min(squared_deviations(values, labels) for labels in partitions if complies(labels))
+    assert squared_deviations(values, labels) == pytest.approx(best, abs=1e-9)
+
+
 def test_container_shares_of_an_idle_microservice_are_equal() -> None:
     hosts = np.array([0, 0, 1])
     assert container_shares(hosts, np.array([0.8, 0.2])) == pytest.approx([0.4, 0.4, 0.2])
