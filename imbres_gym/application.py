@@ -239,6 +239,15 @@ class Application(StrictModel):
         names = list(self.microservices)
         return tuple(sorted({names.index(r.tree.target) for r in self.request_classes.values()}))
 
+    @property
+    def called(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the microservices that requests of each class call, sorted."""
+        index = {name: i for i, name in enumerate(self.microservices)}
+        return tuple(
+            tuple(sorted({index[call.target] for call, _ in request.tree.walk() if call.target in index}))
+            for request in self.request_classes.values()
+        )
+
     def calls_per_request(self) -> dict[str, float]:
         """Expected calls of each microservice and store per end-user request of the mix."""
         calls = dict.fromkeys([*self.microservices, *self.stores], 0.0)

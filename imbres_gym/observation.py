@@ -16,7 +16,7 @@ M microservices, H hosts, C request classes, P pairs; N = `ClusterInfo.max_conta
 | wanted | (M,) int64 | - | replicas wanted |
 | interference | (H, 4) float32 | 0-1 | utilisation of CPU, memory bandwidth, network, LLC by all on the host |
 | e2e_ms | (C, 4) float32 | ms | mean, p50, p95, p99 of the E2E latency of requests that did not fail |
-| window_p95_ms | (C,) float32 | ms | p95 in the last scaling interval; a failed request counts as 10 s, fewer than 20 as none |
+| window_p95_ms | (C,) float32 | ms | p95 of the last scaling interval; failed requests: 10 s; below 20 requests: 0 |
 | requests, failed | (C,) int64 | - | requests that ended; those that failed |
 | workload_rps | (C,) float32 | 1/s | end-user requests that arrived |
 | sla_ms | (1,) float32 | ms | target of the p95 |

@@ -16,8 +16,8 @@ Ints = NDArray[np.int64]
 FAILED_MS = 10_000.0
 """Latency that stands for a failed request in percentiles [ms]: the client's time-out in DeathStarBench (10 s)."""
 MIN_REQUESTS = 20
-"""Requests without which a p95 says nothing: of fewer, the slowest twentieth is less than one request. Neither do agents
-go by the p95 of so few, nor is it held against the SLA."""
+"""Requests without which a p95 says nothing: of fewer, the slowest twentieth is less than one request. Neither do
+agents go by the p95 of so few, nor is it held against the SLA."""
 
 
 def tail_latency(latencies_ms: Floats, failed: int, percentile: float) -> float:

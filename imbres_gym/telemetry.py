@@ -46,6 +46,7 @@ class ClusterInfo:
         classes: names of the C request classes.
         pairs: the P (upstream, downstream) pairs of microservices that call each other.
         entries: microservices that end users call.
+        called: those that requests of each class call, sorted: C tuples.
         cores: (M,) CPU quota of one container [cores].
         memory_mb: (M,) memory of one container.
         host_cores: cores of a host.
@@ -63,6 +64,7 @@ class ClusterInfo:
     classes: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     entries: tuple[int, ...]
+    called: tuple[tuple[int, ...], ...]
     cores: Floats
     memory_mb: Floats
     host_cores: float

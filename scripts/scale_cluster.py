@@ -125,6 +125,7 @@ class MadeUpCluster:
             classes=("request",),
             pairs=self._pairs(),
             entries=(0,),
+            called=(tuple(range(size.microservices)),),
             cores=np.full(size.microservices, 4.0),
             memory_mb=np.full(size.microservices, 8192.0),
             host_cores=96.0,

@@ -54,6 +54,7 @@ def live_info(config: LiveConfig, state: ClusterState) -> ClusterInfo:
         classes=app.class_names,
         pairs=app.pairs,
         entries=app.entries,
+        called=app.called,
         cores=np.array([w.cores or app.cores_of(w.microservice) for w in workloads]),
         memory_mb=np.array([w.memory_mb or app.memory_of(w.microservice) for w in workloads]),
         host_cores=max(node.cores for node in state.nodes),

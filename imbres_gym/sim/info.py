@@ -23,6 +23,7 @@ def cluster_info(scenario: Scenario) -> ClusterInfo:
         classes=app.class_names,
         pairs=app.pairs,
         entries=app.entries,
+        called=app.called,
         cores=cores,
         memory_mb=np.array([app.memory_of(name) for name in names]),
         host_cores=scenario.hosts.cores,

@@ -80,6 +80,7 @@ class FakeCluster:
             classes=app.class_names,
             pairs=app.pairs,
             entries=app.entries,
+            called=app.called,
             cores=np.array([app.cores_of(name) for name in app.microservice_names]),
             memory_mb=np.array([app.memory_of(name) for name in app.microservice_names]),
             host_cores=scenario.hosts.cores,

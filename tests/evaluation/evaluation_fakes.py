@@ -70,6 +70,7 @@ class FakeCluster(gym.Env[Any, Any]):
             classes=("read", "write"),
             pairs=((0, 1),),
             entries=(0,),
+            called=((0, 1), (0, 1)),
             cores=np.full(2, 0.1),
             memory_mb=np.full(2, 100.0),
             host_cores=4.0,

@@ -105,6 +105,7 @@ def keeper(most: float) -> PlanKeeper:
         classes=("all",),
         pairs=PAIRS,
         entries=(0,),
+        called=((0, 1),),
         cores=np.ones(2),
         memory_mb=np.ones(2),
         host_cores=4.0,

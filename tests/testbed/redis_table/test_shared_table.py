@@ -27,6 +27,7 @@ def make_info(microservices: int = 3) -> ClusterInfo:
         classes=("read",),
         pairs=tuple((i, i + 1) for i in range(microservices - 1)),
         entries=(0,),
+        called=(tuple(range(microservices)),),
         cores=np.full(microservices, 0.1),
         memory_mb=np.full(microservices, 200.0),
         host_cores=100.0,
