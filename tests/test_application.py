@@ -202,6 +202,7 @@ def test_sums_over_a_tree() -> None:
     assert application.cpu_ms_per_request() == pytest.approx({"front": 0.75 * 1 + 0.25 * 2, "back": 1.5 * 3})
     assert application.pairs == ((0, 1),)
     assert application.entries == (0,)
+    assert application.called == ((0, 1), (0,))
     assert (application.cores_of("front"), application.cores_of("back")) == (0.1, 0.5)
 
 

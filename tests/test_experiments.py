@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,22 +195,17 @@ def test_the_trace_driven_experiment_profiles_tunes_and_compares(tmp_path: Path,
         warmup_s=60.0,
         seeds=1,
         targets=(0.6,),
+        known_targets={"hpa": 0.5},
         profiled_loads=(0.3, 0.6, 0.9, 1.2),
     )
     report = trace_driven.experiment(tmp_path, executor, settings)
     for agent in (*trace_driven.OURS, *trace_driven.RIVALS):
         assert f"| {agent} |" in report
+    assert "hpa-full `target`" in report and "hpa `target`" not in report
     profile = 16 * 4  # levels of CPU x memory bandwidth, loads
-    assert executor.episodes == profile + 2 + 8
+    assert executor.episodes == profile + 1 + 10
     assert trace_driven.experiment(tmp_path, executor, settings) == report
-    assert executor.episodes == profile + 2 + 8, "nothing is run twice"
-
-
-def test_the_trace_driven_experiment_without_planners_needs_no_profile(tmp_path: Path, executor: InProcess) -> None:
-    settings = replace(trace_driven.FULL, microservices=3, hosts=2, duration_s=120.0, warmup_s=60.0)
-    report = trace_driven.experiment(tmp_path, executor, settings)
-    assert executor.episodes == 5
-    assert "imbres-bounded" in report and "rhythm" not in report
+    assert executor.episodes == profile + 1 + 10, "nothing is run twice"
 
 
 def test_the_sla_of_the_trace_driven_experiment_is_kept_with_plenty(tmp_path: Path) -> None:

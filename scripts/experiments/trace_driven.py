@@ -7,8 +7,7 @@ profile measured on this cluster, HPA's target is searched, the others are as sh
 of containers reach without the cost of connections (`reachable_sla_ms`). Firm is not among them: it needs traces of
 single requests, which the fluid engine does not have.
 
-`--full` runs 4,000 hosts with 300,000 containers, one seed of 20 minutes, against HPA with the targets found at a
-sixteenth.
+`--full` runs 4,000 hosts with 300,000 containers, one seed of 20 minutes, with HPA's targets found at a sixteenth.
 """
 
 from __future__ import annotations
@@ -49,8 +48,10 @@ from scripts.experiments.runs import (  # noqa: E402
     run_time,
 )
 
-OURS = ("imbres", "imbres-cautious", "imbres-bounded", "imbres-balanced")
-"""The last one is Imbres without load shifting."""
+SHIPPED = ("imbres", "imbres-bounded", "imbres-per-service")
+BALANCED = {name: name.replace("imbres", "balanced", 1) for name in SHIPPED}
+"""Each of them without load shifting."""
+OURS = (*SHIPPED, *BALANCED.values())
 SEARCHED = ("hpa-full", "hpa")
 PLANNERS = {
     "erms-full": "agents.scaling.erms.policy:ErmsScaling",
@@ -78,8 +79,6 @@ class Settings:
     """CPU targets of HPA that are tried."""
     known_targets: Mapping[str, float] = field(default_factory=dict)
     """CPU target of an HPA that is taken as it is, without a search."""
-    ours: tuple[str, ...] = OURS
-    rivals: tuple[str, ...] = RIVALS
     profiled_loads: tuple[float, ...] = LOADS
     profile_seeds: tuple[int, ...] = (2000,)
 
@@ -90,11 +89,8 @@ FULL = Settings(
     duration_s=1200.0,
     seeds=1,
     known_targets={"hpa-full": 0.7, "hpa": 0.5},
-    ours=("imbres", "imbres-bounded", "imbres-balanced"),
-    rivals=SEARCHED,
 )
-"""As many hosts as in `docs/scale.md`. The targets are those found at a sixteenth, where `imbres-cautious` did as
-`imbres` does, and is left out here; so are Erms and Rhythm, whose profile is 160 runs of this size."""
+"""As many hosts as in `docs/scale.md`. The targets are those found at a sixteenth."""
 
 SLA_SLACK = 2.0
 """SLA over the worst p95 of a cluster with plenty of containers whose connections cost nothing: estimate, made after no
@@ -164,10 +160,10 @@ def planner(name: str, scaler: str, profile: Path) -> AgentConfig:
     return config.model_copy(update={"name": name, "options": {**config.options, "scaling": scaling}})
 
 
-def without_shifting(config: AgentConfig) -> AgentConfig:
+def without_shifting(config: AgentConfig, name: str) -> AgentConfig:
     """An agent with balanced load in place of its load tier."""
     load = load_agent_config("hpa-full").options["load"]
-    return config.model_copy(update={"name": "imbres-balanced", "options": {**config.options, "load": load}})
+    return config.model_copy(update={"name": name, "options": {**config.options, "load": load}})
 
 
 def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[list[EpisodeResult], str]:
@@ -182,17 +178,16 @@ def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[li
         lambda tasks: run_episodes(tasks, folder / "tuning", executor),
         TUNING_SEEDS[:1],
     )
-    agents = {name: load_agent_config(name) for name in OURS[:-1]}
-    agents[OURS[-1]] = without_shifting(agents["imbres"])
+    agents = {name: load_agent_config(name) for name in SHIPPED}
+    agents |= {other: without_shifting(agents[name], other) for name, other in BALANCED.items()}
     agents |= {item.agent: item.config for item in tuned}
     agents |= {name: with_option(name, "target", target) for name, target in settings.known_targets.items()}
-    if not PLANNERS.keys().isdisjoint(settings.rivals):
-        profile = make_profile_of(scenario, settings, folder, executor)
-        agents |= {name: planner(name, scaler, profile) for name, scaler in PLANNERS.items()}
+    profile = make_profile_of(scenario, settings, folder, executor)
+    agents |= {name: planner(name, scaler, profile) for name, scaler in PLANNERS.items()}
     tasks = [
         EpisodeTask(scenario.name, scenario, name, agents[name], seed, settings.warmup_s)
         for seed in evaluation_seeds(settings.seeds)
-        for name in (*settings.ours, *settings.rivals)
+        for name in (*OURS, *RIVALS)
     ]
     return run_episodes(tasks, folder, executor), tuning_table(tuned) if tuned else ""
 
@@ -200,15 +195,15 @@ def run_agents(settings: Settings, folder: Path, executor: Executor) -> tuple[li
 def report(results: Sequence[EpisodeResult], tuning: str, settings: Settings) -> str:
     """Containers, violations, and what is saved against each rival."""
     rows = []
-    for rival in settings.rivals:
-        saved = [relative_change(results, ours, rival, "containers") for ours in settings.ours]
+    for rival in RIVALS:
+        saved = [relative_change(results, ours, rival, "containers") for ours in OURS]
         rows.append([rival, *map(percent, saved)])
     return "\n\n".join(
         [
             f"{settings.microservices} microservices on {settings.hosts} hosts; {settings.seeds} seed(s) of "
             f"{settings.duration_s / 60.0:.0f} minutes, the first {settings.warmup_s / 60.0:.0f} not counted.",
             markdown_table(summarise(results)),
-            table(["containers against", *settings.ours], rows),
+            table(["containers against", *OURS], rows),
             *([tuning] if tuning else []),
             run_time(results),
         ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from agents.scaling.clock import IntervalClock
-from agents.scaling.imbres import ImbresScaling
+from agents.scaling.imbres import ImbresScaling, slowest_service
 from agents.scaling.static import StaticScaling
 from imbres_gym.config import ConfigError
 from imbres_gym.observation import Observation
@@ -121,6 +121,37 @@ def test_without_requests_nothing_changes(idle: dict[str, list[float]]) -> None:
     assert policy.scale(make_observation(info, [[5, 0], [5, 0]], time_s=[60.0], **idle)).tolist() == [4, 4]
 
 
+def test_a_microservice_belongs_to_the_slowest_service_that_calls_it() -> None:
+    called = ((0, 1), (1, 2), (2, 3), (4,))
+    assert slowest_service(np.array([30.0, 90.0, 60.0, 0.0]), called, 6).tolist() == [0, 1, 1, 2, -1, -1]
+
+
+def test_each_service_scales_the_microservices_that_no_slower_one_calls() -> None:
+    # Both call microservice 1. The slow one, 200 ms, has it and its own: P = 60 / 20 = 3, dP = -0.3, R* = 22.2 -> 23.
+    # The fast one, 50 ms, has what is left: P = 40 / 10 = 4, dP = 0.8, R* = 8.3 -> 9. Nobody asks for microservice 3.
+    info = make_info(microservices=4, classes=("slow", "fast"), called=((0, 1), (1, 2)))
+    policy = ImbresScaling(scope="service", maximum_load=False)
+    policy.reset(info, seed=0)
+    ready = [[10, 0]] * 4
+    interval = {"workload_rps": [60.0, 40.0], "load_rps": [[60.0, 0.0], [100.0, 0.0], [40.0, 0.0], [0.0, 0.0]]}
+    wanted = policy.scale(make_observation(info, ready, time_s=[60.0], window_p95_ms=[200.0, 50.0], **interval))
+    assert wanted[:2].sum() == 23 and wanted[2:].tolist() == [9, 4]
+    # Now the other one is slower: microservice 1 changes hands. Neither has a former interval of what it has now, so
+    # that no step is Newton's: 110 ms: P = 40 / 20 = 2, dP = -0.04 -> R* = 20.4; 80 ms: P = 6, dP = 0.3, R* = 9.5.
+    wanted = policy.scale(make_observation(info, ready, time_s=[120.0], window_p95_ms=[80.0, 110.0], **interval))
+    assert wanted[1:3].sum() == 21 and wanted[0] == 10
+
+
+def test_services_without_requests_change_nothing() -> None:
+    info = make_info(microservices=3, classes=("some", "none"), called=((0,), (1, 2)))
+    policy = ImbresScaling(scope="service")
+    policy.reset(info, seed=0)
+    observation = make_observation(
+        info, [[5, 0]] * 3, time_s=[60.0], workload_rps=[50.0, 0.0], window_p95_ms=[200.0, 0.0]
+    )
+    assert policy.scale(observation).tolist() == [6, 4, 4]
+
+
 class Steep:
     """A table by which microservice 1 gains 1.2 times as much from a container as microservice 0."""
 
@@ -162,12 +193,13 @@ def test_the_criterion_decides_who_gets_the_containers(criterion: str, favourite
     ),
     st.sampled_from(["imbalance", "table", "random"]),
     st.booleans(),
+    st.sampled_from(["application", "service"]),
 )
 def test_replicas_stay_within_bounds(
-    intervals: list[tuple[int, int, float, float]], criterion: str, limit: bool
+    intervals: list[tuple[int, int, float, float]], criterion: str, limit: bool, scope: str
 ) -> None:
     info = make_info(min_replicas=2, max_replicas=50)
-    policy = ImbresScaling(criterion=criterion, limit=limit)  # type: ignore[arg-type]
+    policy = ImbresScaling(criterion=criterion, limit=limit, scope=scope)  # type: ignore[arg-type]
     policy.reset(info, seed=0)
     for step, (first, second, rps, latency) in enumerate(intervals, start=1):
         wanted = policy.scale(
@@ -183,7 +215,9 @@ def test_replicas_stay_within_bounds(
         assert np.all((wanted >= 2) & (wanted <= 50))
 
 
-@pytest.mark.parametrize("options", [{"eta1": 0.0}, {"beta": -1.0}, {"safety": 1.5}, {"criterion": "luck"}])
+@pytest.mark.parametrize(
+    "options", [{"eta1": 0.0}, {"beta": -1.0}, {"safety": 1.5}, {"criterion": "luck"}, {"scope": "me"}]
+)
 def test_wrong_options_are_named(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         ImbresScaling(**options)  # type: ignore[arg-type]
