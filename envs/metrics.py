@@ -30,7 +30,7 @@ METRICS = (
 - `connection_churn`: connections opened and closed in the step [-].
 - `p50_ms`, `p95_ms`, `p99_ms`: E2E latency of all requests that ended in the step [ms]; a failed request counts as
   `FAILED_MS`; 0 without requests.
-- `window_p95_ms`: p95 of the worst request class over the last scaling interval [ms].
+- `window_p95_ms`: p95 of the worst request class of 20 requests or more in the last scaling interval [ms].
 - `sla_violation`: 1 if `window_p95_ms` exceeds the SLA, else 0.
 - `request_violation`: share of requests that were slower than the SLA or failed [0-1]; 0 without requests.
 - `failed`: share of requests that failed [0-1].

@@ -184,6 +184,7 @@ def test_the_search_ends_where_the_sla_is_kept(tiny: str, tmp_path: Path, execut
     assert tuned.met and tuned.chosen.value == 0.7 and len(tuned.candidates) == 1
     assert [result.seed for result in results] == [2000, 2001]
     assert tune([scenario], {"hpa-full": TARGETS}, 30.0, run)[0] == [tuned]
+    assert tune([scenario], {}, 30.0, run) == ([], [])
     assert executor.episodes == 2
 
 

@@ -25,8 +25,8 @@ def kmeans_1d(values: Floats, k: int, least: int = 1) -> Ints:
     Args:
         values: (n,) numbers.
         k: largest number of groups, >= 1.
-        least: members that a group has at least, if there are so many values at all: then the best partition into
-            intervals that comply.
+        least: members of every group, at least; one group if there are fewer values. Of the partitions into intervals
+            that comply, the best is taken.
 
     Returns:
         (n,) int64 labels, rising with the value, from 0.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,7 +64,7 @@ class GroupingConnections:
         for pair, (upstream, downstream), up, down in connected_pairs(containers, self._info):
             if upstream not in senders:
                 groups = self._info.connections_per_container
-                least = max(1, int(self._least_group * len(up) / groups))
+                least = max(1, math.ceil(self._least_group * len(up) / groups - 1e-9))
                 group = kmeans_1d(latency_ms[upstream], groups, least)
                 senders[upstream] = order_senders(up.ids, up.shares, group)
             if downstream not in receivers:

@@ -15,15 +15,15 @@ Floats = NDArray[np.float64]
 
 
 class BoundedImbresLoad(ImbresLoad):
-    """Algorithm 1, but only so much load for a container that it stays below a CPU limit.
+    """Algorithm 1, but only so much load for a host that its containers stay below a CPU limit.
 
     Large containers answer as quickly at half their quota as at a tenth, so that latencies never become equal, and
     Algorithm 1 shifts load to the calm hosts until their containers are overloaded (`docs/trace-driven.md`).
 
     Args:
-        cpu_limit: CPU use over quota (0, 1] up to which a host's share may grow; 0.5 is the load that the paper's
-            performance table counts as the largest of a container (section 4.1.2). Where a microservice uses more than
-            that in the mean, no host can be asked to stay below: its mean is the limit then.
+        cpu_limit: CPU use over quota (0, 1] of a container; 0.5 is the load that the paper's performance table counts
+            as the largest (section 4.1.2). Where a microservice uses more than that in the mean, not all hosts can stay
+            below: its mean is the limit then.
         eta: as of `ImbresLoad`.
         statistic: likewise.
         floor: likewise.
@@ -55,8 +55,9 @@ class BoundedImbresLoad(ImbresLoad):
         use = observation["cpu_utilisation"].ravel()[cells].astype(np.float64)
         limit = np.maximum(self._cpu_limit, (np.bincount(i, S * use) / np.maximum(np.bincount(i, S), 1.0))[i])
         # CPU use is taken to grow as load does.
-        room = np.divide(limit, use, out=np.full_like(use, np.inf), where=use > 0.0)
-        D.ravel()[cells] = cut(D.ravel()[cells], before * np.maximum(room, 1.0), i)
+        largest = before * np.divide(limit, use, out=np.full_like(use, np.inf), where=use > 0.0)
+        largest /= np.minimum(np.bincount(i, largest), 1.0)[i]
+        D.ravel()[cells] = cut(D.ravel()[cells], largest, i)
 
 
 def cut(wanted: Floats, largest: Floats, i: NDArray[np.int64]) -> Floats:
@@ -74,7 +75,7 @@ def cut(wanted: Floats, largest: Floats, i: NDArray[np.int64]) -> Floats:
     while True:
         taken = np.bincount(i, np.where(full, largest, 0.0))
         others = np.bincount(i, np.where(full, 0.0, wanted))
-        factor = np.divide(1.0 - taken, others, out=np.zeros_like(others), where=others > 0.0)
+        factor = np.divide(1.0 - taken, others, out=np.zeros(len(others)), where=others > 0.0)
         shares = np.where(full, largest, wanted * factor[i])
         above = ~full & (shares > largest)
         if not above.any():

@@ -27,7 +27,7 @@ class ImbresScaling:
 
     A decision falls at the end of every scaling interval (the paper's 60 s); in between the last one is repeated. The
     load of the application and of its microservices is the mean over the interval, the latency its p95, of the
-    slowest request class. Without requests nothing changes.
+    slowest request class. Without requests, or with too few for a p95, nothing changes.
 
     Args:
         eta1: learning rate of Newton's step (the paper's 0.5).
@@ -44,6 +44,7 @@ class ImbresScaling:
         scope: what has a number of containers of its own: the "application" as a whole, as in the paper, steered by its
             slowest request class; or each "service", that is, request class, with the microservices that no slower one
             calls. Not in the paper, whose applications have up to ten classes; among hundreds one is always too slow.
+            Microservices that only services with too few requests call keep their containers.
 
     Raises:
         ConfigError: an option is out of range.
@@ -107,15 +108,16 @@ class ImbresScaling:
         # What runs, with what is about to run: containers that were wanted, but that no host had room for, do not
         # count.
         C = np.maximum((observation["ready"] + observation["pending"]).sum(axis=1).astype(np.int64), 1)
-        info, everybody = self._info, np.arange(len(C))
+        info = self._info
+        units = self._units(workload, observation["window_p95_ms"].astype(np.float64))
+        if not units:
+            return
         alpha = imbalance_index(observation) if self._criterion == "imbalance" else np.ones(len(C))
-        w_max = self.table.maximum_load_rps(everybody) if self._maximum_load else np.full(len(C), np.inf)
+        w_max = self.table.maximum_load_rps(np.arange(len(C))) if self._maximum_load else np.full(len(C), np.inf)
         interference = _interference(observation)
         bounds = (info.min_replicas, info.max_replicas)
-        for unit in self._units(workload, observation["window_p95_ms"].astype(np.float64)):
+        for unit in units:
             of, W, L = unit.members, unit.W, unit.L
-            if W <= 0.0 or L <= 0.0:
-                continue
             R = int(C[of].sum())
             before = self._last.get(unit.key)
             last = before[1] if before and np.array_equal(before[0], of) else None
@@ -132,12 +134,14 @@ class ImbresScaling:
     def _units(self, workload: Floats, latency: Floats) -> list[_Unit]:
         """What has a number of containers of its own. All classes have the same SLA, so the slowest one decides."""
         if self._scope == "application":
-            return [_Unit(0, np.arange(len(self._wanted)), float(workload.sum()), float(latency.max()))]
-        owner = slowest_service(latency, self._info.called, len(self._wanted))
-        return [
-            _Unit(c, np.flatnonzero(owner == c), float(workload[c]), float(latency[c]))
-            for c in np.unique(owner[owner >= 0]).tolist()
-        ]
+            units = [_Unit(0, np.arange(len(self._wanted)), float(workload.sum()), float(latency.max()))]
+        else:
+            owner = slowest_service(latency, self._info.called, len(self._wanted))
+            units = [
+                _Unit(c, np.flatnonzero(owner == c), float(workload[c]), float(latency[c]))
+                for c in np.unique(owner[owner >= 0]).tolist()
+            ]
+        return [unit for unit in units if unit.W > 0.0 and unit.L > 0.0]
 
     def _latency_of(self, members: Ints, interference: Floats) -> Callable[[Ints, Floats], Floats]:
         """Algorithm 3's phi for some microservices, by their place among these."""
@@ -157,12 +161,12 @@ def slowest_service(latency: Floats, called: Sequence[Sequence[int]], microservi
     """The slowest of the request classes that call each microservice.
 
     Args:
-        latency: (C,) of the classes; one without requests has 0 [ms].
+        latency: (C,) p95 of the classes; one without requests, or with too few, has 0 [ms].
         called: microservices that each class calls.
         microservices: how many there are.
 
     Returns:
-        (M,) int64 classes; -1 where none had requests.
+        (M,) int64 classes; -1 where none has a p95.
     """
     slowest = np.full(microservices, -1, np.int64)
     for c in np.argsort(latency, kind="stable").tolist():

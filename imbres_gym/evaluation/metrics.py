@@ -99,8 +99,8 @@ class Windows:
 
     Attributes:
         start_s, end_s: (W,) since the start of the episode.
-        p95_ms: (W, C) 95th percentile of the E2E latency; infinite where requests waited but none ended, 0 where fewer
-            than `MIN_REQUESTS` did either.
+        p95_ms: (W, C) 95th percentile of the E2E latency; of fewer than `MIN_REQUESTS` 0, but infinite if so many had a
+            whole interval's time to end.
         violated: (W,) the p95 of at least one class is above the SLA.
     """
 
@@ -137,14 +137,14 @@ def cut_windows(recording: Recording, sla_ms: float) -> Windows:
 
 
 def _window_p95(window: Recording) -> list[float]:
-    """p95 per class; infinite if requests had a whole interval's time to end and none did, 0 of too few requests."""
+    """p95 per class, see `Windows`."""
     values: list[float] = []
     for index in range(window.requests.shape[1]):
-        ended, waited = window.requests[:, index].sum(), window.arrivals[:-1, index].sum()
-        if max(ended, waited) < MIN_REQUESTS:
-            values.append(0.0)
+        if window.requests[:, index].sum() >= MIN_REQUESTS:
+            values.append(_percentile(window, (index,), 95.0))
         else:
-            values.append(_percentile(window, (index,), 95.0) if ended > 0 else float("inf"))
+            waited = round(window.arrivals[:-1, index].sum())
+            values.append(float("inf") if waited >= MIN_REQUESTS else 0.0)
     return values
 
 
@@ -165,7 +165,8 @@ def episode_metrics(recording: Recording, sla_ms: float) -> dict[str, float]:
     """Every metric of `METRICS` over one recording.
 
     - containers: time average, ready and starting ones;
-    - sla_violation: share of windows (see `cut_windows`) whose p95 is above the SLA for any request class [0-1];
+    - sla_violation: share of windows (see `cut_windows`) whose p95 is above the SLA for any request class of 20
+      requests or more [0-1];
     - request_violation: share of requests slower than the SLA or failed [0-1]; 1 if requests arrived and none ended;
     - p50_ms, p95_ms, p99_ms: over all requests of all classes;
     - connections: time average of the open connections;

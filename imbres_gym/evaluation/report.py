@@ -208,7 +208,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     note = (
         "Mean over seeds of the settled part of each episode, ± half of the 95 % Student t-interval (the longer side "
         "where it is cut off at the smallest or largest possible value). Windows > SLA: share of 60 s windows whose "
-        "p95 is above the SLA for any request class; requests > SLA: share of requests slower than the SLA or failed. "
+        "p95 is above the SLA for any request class (of 20 requests or more); requests > SLA: share of requests slower "
+        "than the SLA or failed. "
         "Decision ms depends on the machine."
     )
     return "\n".join([*lines, "", note, ""])

@@ -21,7 +21,8 @@ def step_scalars(info: Mapping[str, Any]) -> dict[str, float]:
     times) is missing.
 
     - `e2e/p50_ms`, `p95_ms`, `p99_ms`: all requests that ended in the step, failed ones as 10 s;
-    - `e2e/window_p95_ms`: the slowest request class over the last scaling interval: what is held against the SLA;
+    - `e2e/window_p95_ms`: the slowest request class of 20 requests or more in the last scaling interval, held
+      against the SLA;
     - `e2e/sla_violation`, `request_violation`, `failed`: whether that is above the SLA; shares of requests [0-1];
     - `cluster/NAME`: every other number of `info["metrics"]`, among them `containers`, `connections`,
       `connection_churn`, `load_variance`, `workload_rps`; and `illegal_actions`;

@@ -45,6 +45,37 @@ def test_the_only_host_with_room_takes_no_more_than_it_has() -> None:
     assert proposals(BoundedImbresLoad(cpu_limit=0.5), cpu)[0] == pytest.approx([0.9 / 3.0, 1.0 / 3.0, 1.1 / 3.0])
 
 
+def test_a_host_above_the_limit_comes_down_to_it_though_it_is_the_fastest() -> None:
+    info = make_info(microservices=1, hosts=3)
+    policy = BoundedImbresLoad(cpu_limit=0.5)
+    policy.reset(info, seed=0)
+    share, rows = np.full(3, 1.0 / 3.0), []
+    for _ in range(3):
+        use = 2.25 * share * [1.0, 0.5, 0.5]  # 0.75, 0.375 and 0.375 at first
+        seen = make_observation(
+            info, [[2, 2, 2]], own_latency_ms=[[10.0, 30.0, 30.0]], cpu_utilisation=[use], proportions=[share]
+        )
+        share = policy.propose(seen)[0]
+        rows.append(2.25 * share * [1.0, 0.5, 0.5])
+    assert rows[-1] == pytest.approx([0.5, 0.4375, 0.4375])
+
+
+def test_the_mean_that_bounds_is_over_containers() -> None:
+    # Two containers at 0.9 and one at 0.6: 0.8 each. Over hosts it would be 0.75, to which the first cannot come down.
+    info = make_info(microservices=1, hosts=2)
+    policy = BoundedImbresLoad(cpu_limit=0.5)
+    policy.reset(info, seed=0)
+    seen = make_observation(info, [[2, 1]], own_latency_ms=[[10.0, 10.0]], cpu_utilisation=[[0.9, 0.6]])
+    assert policy.propose(seen)[0] == pytest.approx([0.8 / 0.9 * 2.0 / 3.0, 1.0 - 0.8 / 0.9 * 2.0 / 3.0])
+
+
+def test_without_ready_containers_there_is_nothing_to_bound() -> None:
+    info = make_info(microservices=2, hosts=2)
+    policy = BoundedImbresLoad()
+    policy.reset(info, seed=0)
+    assert not policy.propose(make_observation(info, [[0, 0], [0, 0]])).any()
+
+
 def test_above_the_limit_load_evens_out_around_the_mean() -> None:
     assert proposals(BoundedImbresLoad(), [0.9] * 3)[-1] == pytest.approx([1.0 / 3.0] * 3)
     # The mean is 0.8: the fast host at 0.76 may take a nineteenth, more than which the slow one would give.

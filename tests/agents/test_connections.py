@@ -116,6 +116,28 @@ def test_containers_of_equally_fast_hosts_share_a_group() -> None:
     assert (~slow).sum() == 8
 
 
+@pytest.mark.parametrize(("least_group", "most"), [(0.0, 20), (0.5, 11)])
+def test_the_slowest_container_has_all_connections_of_its_group(least_group: float, most: int) -> None:
+    # Nine upstream containers on hosts that are nearly alike and one on a slow host; two groups. By itself the slow one
+    # has a connection to each of 20 downstream containers; half of an even group are three, of which it is one.
+    info = make_info(hosts=10, connections_per_container=2)
+    policy = GroupingConnections(least_group=least_group)
+    policy.reset(info, seed=0)
+    ready = [[1] * 10, [2] * 10]
+    slow = np.array([0.1 + 0.001 * j for j in range(9)] + [0.7])
+    observation = make_observation(
+        info, ready, interference=slow[:, None] * np.ones(4), own_p95_ms=np.outer([1.0, 1.0], 100.0 * slow)
+    )
+    links = policy.connect(observation, balanced_proportions(np.array(ready))).links[0]
+    assert np.bincount(links.upstream).max() <= most
+    assert (np.bincount(links.upstream)[9] == 20) == (least_group == 0.0)
+
+
+def test_the_least_group_is_a_share() -> None:
+    with pytest.raises(ConfigError, match="least_group"):
+        GroupingConnections(least_group=1.5)
+
+
 def test_a_microservice_that_is_not_ready_is_left_out() -> None:
     info = make_info(microservices=3)
     observation = make_observation(info, [[2, 2], [0, 0], [1, 1]])

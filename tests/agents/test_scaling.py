@@ -136,10 +136,45 @@ def test_each_service_scales_the_microservices_that_no_slower_one_calls() -> Non
     interval = {"workload_rps": [60.0, 40.0], "load_rps": [[60.0, 0.0], [100.0, 0.0], [40.0, 0.0], [0.0, 0.0]]}
     wanted = policy.scale(make_observation(info, ready, time_s=[60.0], window_p95_ms=[200.0, 50.0], **interval))
     assert wanted[:2].sum() == 23 and wanted[2:].tolist() == [9, 4]
-    # Now the other one is slower: microservice 1 changes hands. Neither has a former interval of what it has now, so
-    # that no step is Newton's: 110 ms: P = 40 / 20 = 2, dP = -0.04 -> R* = 20.4; 80 ms: P = 6, dP = 0.3, R* = 9.5.
-    wanted = policy.scale(make_observation(info, ready, time_s=[120.0], window_p95_ms=[80.0, 110.0], **interval))
-    assert wanted[1:3].sum() == 21 and wanted[0] == 10
+    # Now the other one is slower: microservice 1 changes hands. By the last interval, P = 3 and L = 200, service "slow"
+    # would take Newton's step (P = 6, L = 230), but that was of other microservices: dP = -0.2 * 130 / 230 * 6 = -0.68,
+    # R* = 11.3 -> 12. For 240 ms: P = 40 / 20 = 2, dP = -0.23, R* = 22.6 -> 23.
+    wanted = policy.scale(make_observation(info, ready, time_s=[120.0], window_p95_ms=[230.0, 240.0], **interval))
+    assert wanted[0] == 12 and wanted[1:3].sum() == 23
+
+
+class ByName:
+    """A table that knows microservices by their number, one of which may carry 60 calls/s."""
+
+    def observe(self, observation: Observation) -> None:
+        pass
+
+    def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> NDArray[np.float64]:
+        # On a calm host, as microservice 1 alone, a container counts for nothing.
+        calm = np.asarray(interference)[:, 0] < 0.2
+        return np.where(calm, 0.0, np.asarray(load_rps) * np.array([9.0, 9.0, 0.0, 1.0])[microservice])
+
+    def maximum_load_rps(self, microservice: ArrayLike) -> NDArray[np.float64]:
+        return np.where(np.asarray(microservice) == 1, 60.0, np.inf)
+
+
+def test_the_microservices_of_a_service_keep_what_is_theirs() -> None:
+    # Service 0 has the microservices 1 and 3 with ten containers each. 200 ms: P = 5, dP = -0.5, R* = 22.2 -> 23.
+    info = make_info(microservices=4, classes=("one", "other"), called=((1, 3), (0, 2)))
+    ready = [[0, 10], [10, 0], [0, 10], [0, 10]]
+    loads = {"workload_rps": [100.0, 0.0], "load_rps": [[0.0, 900.0], [500.0, 0.0], [0.0, 900.0], [0.0, 100.0]]}
+    hosts = [[0.1] * 4, [0.3] * 4]
+
+    def decide(p95_ms: float) -> list[int]:
+        policy = ImbresScaling(scope="service", criterion="table")
+        policy.reset(info, seed=0)
+        policy.table = ByName()
+        seen = make_observation(info, ready, time_s=[60.0], interference=hosts, window_p95_ms=[p95_ms, 0.0], **loads)
+        return policy.scale(seen).tolist()
+
+    assert decide(200.0) == [4, 10, 4, 13]
+    # 50 ms: dP = 1, R* = 16.7 -> 17. Of microservice 1 one container may go: nine have 56 calls/s each, eight 63.
+    assert decide(50.0) == [4, 9, 4, 8]
 
 
 def test_services_without_requests_change_nothing() -> None:

@@ -96,12 +96,14 @@ def test_requests_that_never_end_violate_the_sla() -> None:
 
 
 def test_a_p95_of_fewer_than_twenty_requests_is_not_judged() -> None:
-    def violation(ended: int, arrived: float) -> float:
-        return episode_metrics(recording([[[500] * ended], [[]]], arrivals=[[arrived], [0.0]]), 100.0)["sla_violation"]
+    def violation(ended: int, arrived: float, latency: float = 500.0) -> float:
+        return episode_metrics(recording([[[latency] * ended], [[]]], arrivals=[[arrived], [0.0]]), 100.0)[
+            "sla_violation"
+        ]
 
     assert violation(ended=19, arrived=19.0) == 0.0
     assert violation(ended=20, arrived=20.0) == 1.0
-    assert violation(ended=1, arrived=20.0) == 1.0  # the others are late
+    assert violation(ended=1, arrived=20.0, latency=1.0) == 1.0  # the others are late
     assert violation(ended=0, arrived=19.0) == 0.0
     assert violation(ended=0, arrived=20.0) == 1.0
 
