@@ -152,7 +152,7 @@ class ByName:
     def latency_ms(self, microservice: ArrayLike, interference: ArrayLike, load_rps: ArrayLike) -> NDArray[np.float64]:
         # On a calm host, as microservice 1 alone, a container counts for nothing.
         calm = np.asarray(interference)[:, 0] < 0.2
-        return np.where(calm, 0.0, np.asarray(load_rps) * np.array([9.0, 9.0, 0.0, 1.0])[microservice])
+        return np.where(calm, 0.0, np.asarray(load_rps) * np.array([9.0, 1.0, 9.0, 100.0])[microservice])
 
     def maximum_load_rps(self, microservice: ArrayLike) -> NDArray[np.float64]:
         return np.where(np.asarray(microservice) == 1, 60.0, np.inf)
@@ -163,16 +163,17 @@ def test_the_microservices_of_a_service_keep_what_is_theirs() -> None:
     info = make_info(microservices=4, classes=("one", "other"), called=((1, 3), (0, 2)))
     ready = [[0, 10], [10, 0], [0, 10], [0, 10]]
     loads = {"workload_rps": [100.0, 0.0], "load_rps": [[0.0, 900.0], [500.0, 0.0], [0.0, 900.0], [0.0, 100.0]]}
-    hosts = [[0.1] * 4, [0.3] * 4]
 
-    def decide(p95_ms: float) -> list[int]:
+    def decide(p95_ms: float, calm: float = 0.1) -> list[int]:
         policy = ImbresScaling(scope="service", criterion="table")
         policy.reset(info, seed=0)
         policy.table = ByName()
-        seen = make_observation(info, ready, time_s=[60.0], interference=hosts, window_p95_ms=[p95_ms, 0.0], **loads)
+        seen = make_observation(
+            info, ready, time_s=[60.0], interference=[[calm] * 4, [0.3] * 4], window_p95_ms=[p95_ms, 0.0], **loads
+        )
         return policy.scale(seen).tolist()
 
-    assert decide(200.0) == [4, 10, 4, 13]
+    assert decide(200.0) == decide(200.0, calm=0.3) == [4, 10, 4, 13]
     # 50 ms: dP = 1, R* = 16.7 -> 17. Of microservice 1 one container may go: nine have 56 calls/s each, eight 63.
     assert decide(50.0) == [4, 9, 4, 8]
 
