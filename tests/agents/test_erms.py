@@ -170,6 +170,18 @@ def test_a_profile_without_a_usable_point_is_explained() -> None:
         fit_model(profile.model_copy(update={"points": failed}), 0, sla_ms=200.0)
 
 
+@pytest.mark.parametrize("calls", [0, 3])
+def test_a_microservice_that_is_hardly_called_is_flat_and_needs_one_container(calls: int) -> None:
+    profile = make_profile(surface)
+    seldom = [(2.5 if i < calls else 0.0, 5.0) for i in range(len(profile.points.load))]
+    silent = [(7.0 + i if i < calls else 0.0, 5.0) for i in range(len(profile.points.load))]
+    points = profile.points.model_copy(update={"load_rps": tuple(seldom), "p95_ms": tuple(silent)})
+    model = fit_model(profile.model_copy(update={"points": points}), 0, sla_ms=200.0)
+    pieces = model.at(0.4, 0.4)
+    assert pieces.latency_ms(0.01) == pytest.approx(9.0 if calls else 0.0, abs=1e-5)
+    assert pieces.load_at(100.0) == (2.5 if calls else 1.0)
+
+
 def test_the_largest_load_falls_with_interference() -> None:
     # Points lie 2 requests/s apart: up to 20 of them are below the SLA at 0.1, up to 14 at 0.7.
     steep = fit_model(make_profile(lambda x, C, M: 300.0 if x > 21.5 - 10.0 * C else 5.0 + x), 0, sla_ms=200.0)

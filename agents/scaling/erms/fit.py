@@ -25,6 +25,11 @@ THROUGHPUT = 0.3
 RARELY_LOADED = 0.6
 """A microservice whose p90 of CPU use is lower gets a flat model (artifact), unless its p95 exceeds the SLA somewhere:
 small containers can saturate at half their quota."""
+SELDOM = 0.1
+"""A microservice without a call in more than this share of the points that count has two in a point, by chance more or
+fewer, and a flat model (estimate)."""
+SELDOM_RPS = 1.0
+"""Load that one container of it can take at least [1/s]: estimate."""
 FLAT_SLOPES = (1e-6, 2e-6)
 """Slopes of a flat model before and after the knee [ms per 1/s] (artifact: 0.001 and 0.002 us)."""
 LEAST_SLOPE = 1e-3
@@ -190,7 +195,7 @@ def fit_models(profile: Profile, sla_ms: float) -> tuple[LatencyModel, ...]:
 
 
 def fit_model(profile: Profile, index: int, sla_ms: float) -> LatencyModel:
-    """Fit the points of one microservice; a flat model where its knee is out of reach.
+    """Fit the points of one microservice; a flat model where its knee is out of reach, or it is hardly ever called.
 
     Raises:
         ConfigError: no point of the profile can be used.
@@ -205,7 +210,13 @@ def fit_model(profile: Profile, index: int, sla_ms: float) -> LatencyModel:
         M=np.array(points.memory_bandwidth),
         group=np.array([grid.index(place) for place in points.grid]),
     )
-    answered = (samples.x > 0.0) & (np.abs(1.0 - np.array(points.answered)).max(axis=1) < THROUGHPUT)
+    answered = np.abs(1.0 - np.array(points.answered)).max(axis=1) < THROUGHPUT
+    called = samples.x > 0.0
+    if np.count_nonzero(answered & ~called) > SELDOM * np.count_nonzero(answered):
+        before, after = _level(float(samples.y.max(initial=0.0, where=called)))
+        most = max(SELDOM_RPS, float(samples.x.max()))
+        return LatencyModel(before, after, most, Limit(0.0, 0.0, most, most), 0.0, float(usage.mean()))
+    answered &= called
     if not answered.any():
         raise ConfigError(
             f"profile: {profile.microservices[index]}: in no point are {1.0 - THROUGHPUT:.0%} of the requests of every "
@@ -328,6 +339,10 @@ def _limit(samples: Samples) -> Limit:
 
 def _flat(samples: Samples) -> tuple[Plane, Plane, float]:
     """A microservice without a knee in reach: whatever the load, the 95th percentile of all points' p95 (artifact)."""
-    level = float(np.quantile(samples.y, 0.95))
-    before, after = (Plane(0.0, 0.0, slope, level) for slope in FLAT_SLOPES)
-    return before, after, float(samples.x.max())
+    return *_level(float(np.quantile(samples.y, 0.95))), float(samples.x.max())
+
+
+def _level(latency_ms: float) -> tuple[Plane, Plane]:
+    """Two flat pieces."""
+    before, after = (Plane(0.0, 0.0, slope, latency_ms) for slope in FLAT_SLOPES)
+    return before, after
