@@ -75,7 +75,7 @@ class Settings:
     duration_s: float = 1800.0
     warmup_s: float = 600.0
     seeds: int = 5
-    targets: tuple[float, ...] = (0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4)
+    targets: tuple[float, ...] = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
     """CPU targets of HPA that are tried."""
     known_targets: Mapping[str, float] = field(default_factory=dict)
     """CPU target of an HPA that is taken as it is, without a search."""
