@@ -243,10 +243,7 @@ class Application(StrictModel):
     def called(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the microservices that requests of each class call, sorted."""
         index = {name: i for i, name in enumerate(self.microservices)}
-        return tuple(
-            tuple(sorted({index[call.target] for call, _ in request.tree.walk() if call.target in index}))
-            for request in self.request_classes.values()
-        )
+        return tuple(tuple(sorted(index[called] for called in self.calls_of_class(name))) for name in self.class_names)
 
     def calls_per_request(self) -> dict[str, float]:
         """Expected calls of each microservice and store per end-user request of the mix."""

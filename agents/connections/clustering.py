@@ -69,7 +69,8 @@ def _partition(distinct: Floats, starts: Ints, k: int, least: int) -> Ints:
     for group in range(1, groups):
         before = best.copy()
         for end in range(group + 1, size + 1):
-            lowest = np.inf
+            # One group more never costs more, but for rounding, unless groups have a least size.
+            lowest = np.inf if least == 1 else before[end]
             for start in range(end - 1, group - 1, -1):
                 cost = _cost(sums, start, end)
                 if cost > lowest + slack:  # it only grows with more values
@@ -77,10 +78,7 @@ def _partition(distinct: Floats, starts: Ints, k: int, least: int) -> Ints:
                 if starts[end] - starts[start] >= least and before[start] + cost <= lowest:
                     lowest = before[start] + cost
                     cuts[group, end] = start
-            if least == 1 or lowest <= before[end]:
-                best[end] = lowest
-            else:
-                cuts[group, end] = 0
+            best[end] = lowest
     labels = np.zeros(starts[size], np.int64)
     end = size
     for group in range(groups - 1, 0, -1):

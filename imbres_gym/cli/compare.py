@@ -121,7 +121,7 @@ def _conclude(console: Console, written: Written, out: Path, example: str) -> No
     shown = "Means over the seeds ± 95 % interval" if repeated else "One seed, so without intervals"
     console.print(
         f"{shown}, after the warm-up. p50, p95 and p99 are of all requests together; a window is above the SLA if the "
-        "p95 of any request class is. Fewer containers at few violations is better.\n"
+        "p95 of any request class (of 20 requests or more) is. Fewer containers at few violations is better.\n"
     )
     if written.aggregated is not None:
         console.print(rich_aggregate(written.aggregated))

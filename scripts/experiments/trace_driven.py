@@ -134,12 +134,13 @@ def reachable_sla_ms(scenario: Scenario) -> float:
 
 def make_profile_of(scenario: Scenario, settings: Settings, folder: Path, executor: Executor) -> Path:
     """Measure the profile that Erms and Rhythm plan with, unless the folder has it; an interrupted one goes on."""
-    folder.mkdir(parents=True, exist_ok=True)
     design = Design(scenario, loads=settings.profiled_loads, seeds=settings.profile_seeds)
-    path = folder / f"profile-{design.fingerprint()}{SUFFIX}"
+    fingerprint = design.fingerprint()
+    path = folder / f"profile-{fingerprint}{SUFFIX}"
     if path.exists():
         return path
-    store = RunStore(folder / "profile.runs", design.fingerprint(), resume=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = RunStore(folder / "profile.runs", fingerprint, resume=True)
     total = len(design.points) * len(design.seeds)
 
     def on_finished(outcome: object) -> None:
