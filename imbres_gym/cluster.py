@@ -51,6 +51,11 @@ class Cluster(Protocol):
 class MeasuresInPlace(ABC):
     """A cluster that can measure without making telemetry, which costs more than a step of a fast one."""
 
+    @property
+    @abstractmethod
+    def traces(self) -> bool:
+        """Whether it traces requests: only telemetry has their spans."""
+
     @abstractmethod
     def advance_in_place(self, seconds: float) -> Measured:
         """As `Cluster.advance`, for callers that read what is measured before the next interval, and only read it."""

@@ -138,8 +138,8 @@ def write(telemetry: Telemetry, measured: Measured) -> Measured:
     return measured
 
 
-def read(measured: Measured) -> Telemetry:
-    """Telemetry of its own, without spans."""
+def read(measured: Measured, spans: NDArray[np.void] | None = None) -> Telemetry:
+    """Telemetry of its own, with these spans."""
     count, churn = measured.counts.tolist()
     time_s, interval_s = measured.clock.tolist()
     return Telemetry(
@@ -149,7 +149,7 @@ def read(measured: Measured) -> Telemetry:
         latencies_ms=tuple(
             [of_class[:n].copy() for of_class, n in zip(measured.latencies_ms, measured.listed.tolist(), strict=True)]
         ),
-        spans=np.zeros(0, SPAN),
+        spans=np.zeros(0, SPAN) if spans is None else spans,
         **{name: getattr(measured, name)[:count].copy() for name in OF_CONTAINERS},
         **{name: getattr(measured, name).copy() for name in ALIKE},
     )

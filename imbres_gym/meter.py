@@ -14,12 +14,12 @@ class Meter:
     """Lets time pass on a cluster, and shows what is measured.
 
     Args:
-        cluster: is measured in place if it can.
+        cluster: is measured in place if it can, and traces nothing.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._in_place = cluster if isinstance(cluster, MeasuresInPlace) else None
+        self._in_place = cluster if isinstance(cluster, MeasuresInPlace) and not cluster.traces else None
         self._observer = Observer(cluster.info)
         self._telemetry: Telemetry | None = None
         self._pages = Pages(cluster.info)

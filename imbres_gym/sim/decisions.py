@@ -61,6 +61,20 @@ def legal_placement(placement: NDArray[np.int64], shape: tuple[int, ...]) -> NDA
     return given
 
 
+def legal_anomaly(anomaly: NDArray[np.float64] | None, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """(M, H, 4) utilisation, or None.
+
+    Raises:
+        ValueError: wrong shape or values.
+    """
+    if anomaly is None:
+        return None
+    given = np.array(anomaly, np.float64)
+    if given.shape != (*shape, 4) or not np.all((given >= 0.0) & (given <= 1.0)):
+        raise ValueError(f"an anomaly must be {(*shape, 4)} and between 0 and 1")
+    return given
+
+
 def legal_replicas(replicas: NDArray[np.int64], info: ClusterInfo) -> NDArray[np.int64]:
     """(M,) wanted containers.
 

@@ -13,7 +13,7 @@ from imbres_gym.scenario import Scenario
 from imbres_gym.sim import kernel
 from imbres_gym.sim.balancing import forget_server, new_balancing
 from imbres_gym.sim.clients import NO_CLIENTS, carry_over_clients, connect
-from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.decisions import legal_anomaly, legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.episode import Episode, retire
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.interval import measure
@@ -124,13 +124,8 @@ class EventCluster:
             ValueError: wrong shape or values.
         """
         episode = self._now
-        shape = (*episode.ready.shape, 4)
-        if anomaly is not None:
-            anomaly = np.array(anomaly, np.float64)
-            if anomaly.shape != shape or not np.all((anomaly >= 0.0) & (anomaly <= 1.0)):
-                raise ValueError(f"an anomaly must be {shape} and between 0 and 1")
-        episode.anomaly = anomaly
-        world = build_world(self._scenario.effects, self._sensitivity, episode.utilisation, anomaly)
+        episode.anomaly = legal_anomaly(anomaly, episode.ready.shape)
+        world = build_world(self._scenario.effects, self._sensitivity, episode.utilisation, episode.anomaly)
         episode.world = world._replace(speed=episode.world.speed)
 
     def advance(self, seconds: float) -> Telemetry:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from imbres_gym.sim.compiled import inlined
 
-ARRIVALS, DEMAND, ROUTING, DELAYS = range(4)
+ARRIVALS, DEMAND, ROUTING, DELAYS, TRACES = range(5)
 """Streams: agents that are compared on one seed see the same arrivals whatever they decide."""
 
-N_STREAMS = 4
+N_STREAMS = 5
 
 LAYERS = 256
 
@@ -60,7 +60,7 @@ NORMAL_WIDTH, NORMAL_SURE, NORMAL_HEIGHT = _ziggurat(
 
 
 def seeded_streams(seed: int) -> NDArray[np.uint64]:
-    """State of the streams for a seed: shape (4,) uint64."""
+    """State of the streams for a seed: shape (5,) uint64."""
     return np.random.SeedSequence(seed).generate_state(N_STREAMS, np.uint64).astype(np.uint64)
 
 

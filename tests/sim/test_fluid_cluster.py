@@ -218,10 +218,8 @@ def test_a_single_core_shares_its_time() -> None:
     assert cluster.advance(1000.0).e2e_ms[0, 0] == pytest.approx(25.0, rel=0.03)
 
 
-def test_traces_and_balancers_of_single_calls_are_refused() -> None:
+def test_balancers_of_single_calls_are_refused() -> None:
     """With a message that says what to do."""
-    with pytest.raises(ConfigError, match=r"trace_sampling.*use engine: events"):
-        FluidCluster(load_scenario("social-network/high-strict", trace_sampling=0.1))
     cluster = FluidCluster(busy())
     cluster.reset(1)
     with pytest.raises(ConfigError, match=r"least-request.*use engine: events"):

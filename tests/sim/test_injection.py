@@ -9,20 +9,23 @@ from theory.builders import application, call, microservice, neutral, scenario
 from imbres_gym.application import Sensitivity
 from imbres_gym.scenario import Hosts
 from imbres_gym.sim.events import EventCluster
+from imbres_gym.sim.fluid.cluster import FluidCluster
 from imbres_gym.sim.interference import Level
 from imbres_gym.telemetry import Telemetry
 
 CPU_MS = 2.0
 BANDWIDTH, NETWORK = 1, 2
+Simulated = type[EventCluster] | type[FluidCluster]
+ENGINES = pytest.mark.parametrize("engine", [EventCluster, FluidCluster])
 
 
-def cluster(seed: int, hop_ms: float = 0.0) -> EventCluster:
+def cluster(engine: Simulated, seed: int, hop_ms: float = 0.0) -> EventCluster | FluidCluster:
     """A calls B on two hosts with 30 % memory bandwidth in use; bursts never meet, and their demand is constant."""
     services = {name: microservice(CPU_MS, 64.0, sensitivity=Sensitivity()) for name in "ab"}
     app = application(services, call("a", [call("b")]), hop_ms=hop_ms)
     effects = neutral(stretch_memory_bandwidth=0.5, demand_shape=1e8)
     hosts = Hosts(count=2, cores=1e5, memory_mb=1e6)
-    made = EventCluster(scenario(app, 100.0, 2, [Level(cpu=0.0, memory_bandwidth=0.3)], hosts, effects=effects))
+    made = engine(scenario(app, 100.0, 2, [Level(cpu=0.0, memory_bandwidth=0.3)], hosts, effects=effects))
     made.reset(seed)
     return made
 
@@ -32,9 +35,10 @@ def own(telemetry: Telemetry) -> list[list[float]]:
     return np.round(telemetry.own_latency_ms / CPU_MS, 3).tolist()
 
 
-def test_an_anomaly_stretches_its_containers_until_it_ends() -> None:
+@ENGINES
+def test_an_anomaly_stretches_its_containers_until_it_ends(engine: Simulated) -> None:
     """1 + 0.5 * (0.3 + 0.4) = 1.35 instead of 1.15 on the second host of A, and nowhere else; at most 1 in sum."""
-    sick = cluster(51)
+    sick = cluster(engine, 51)
     anomaly = np.zeros((2, 2, 4))
     anomaly[0, 1, BANDWIDTH] = 0.4
     sick.inject(anomaly)
@@ -57,9 +61,10 @@ def test_an_anomaly_stretches_its_containers_until_it_ends() -> None:
     assert own(sick.advance(5.0)) == [[1.15, 1.15], [1.15, 1.15]]
 
 
-def test_an_anomaly_of_the_network_delays_the_messages_of_its_containers() -> None:
+@ENGINES
+def test_an_anomaly_of_the_network_delays_the_messages_of_its_containers(engine: Simulated) -> None:
     """Half a hop of 2 ms takes 1 / (1 - 0.5) = 2 times as long to and from A's containers."""
-    sick = cluster(52, hop_ms=2.0)
+    sick = cluster(engine, 52, hop_ms=2.0)
     anomaly = np.zeros((2, 2, 4))
     anomaly[0, :, NETWORK] = 0.5
     before = sick.advance(60.0)
@@ -74,6 +79,7 @@ def test_an_anomaly_of_the_network_delays_the_messages_of_its_containers() -> No
 
 
 @pytest.mark.parametrize("anomaly", [np.zeros((2, 4)), np.full((2, 2, 4), 1.1), np.full((2, 2, 4), np.nan)])
-def test_an_illegal_anomaly_is_refused(anomaly: np.ndarray) -> None:
+@ENGINES
+def test_an_illegal_anomaly_is_refused(engine: Simulated, anomaly: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"an anomaly must be \(2, 2, 4\) and between 0 and 1"):
-        cluster(53).inject(anomaly)
+        cluster(engine, 53).inject(anomaly)

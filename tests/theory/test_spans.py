@@ -10,15 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from imbres_gym.application import Application, Store
-from imbres_gym.sim.events import EventCluster
+from imbres_gym.cluster import make_cluster
 from theory.builders import application, call, microservice, neutral, scenario
 
 CONSTANT = neutral(demand_shape=1e8, store_shape=1e8)
 
 
+ENGINES = pytest.mark.parametrize("engine", ["events", "fluid"])
+
+
 def traced(app: Application, rps: float, seconds: float, **changes: Any) -> NDArray[np.void]:
     """Spans of the requests of an episode."""
-    cluster = EventCluster(scenario(app, rps, **{"trace_sampling": 1.0, **changes}))
+    cluster = make_cluster(scenario(app, rps, **{"trace_sampling": 1.0, **changes}))
     first = cluster.reset(51)
     return np.concatenate([first.spans, cluster.advance(seconds).spans])
 
@@ -41,13 +44,14 @@ def own_by_hand(span: np.void, children: list[np.void]) -> float:
     return (float(span["end_s"] - span["start_s"]) - covered) * 1e3
 
 
-def test_spans_are_a_tree_in_time() -> None:
+@ENGINES
+def test_spans_are_a_tree_in_time(engine: str) -> None:
     """Every request has its whole tree, children lie inside their parents, and own latency is the time in no child."""
     app = application(
         {name: microservice(2.0, 4.0) for name in ("a", "b", "c")},
         call("a", [call("b", [call("c"), call("c")]), call("c")], [call("b", [call("c"), call("c")])]),
     )
-    spans = traced(app, 60.0, 30.0)
+    spans = traced(app, 60.0, 30.0, engine=engine)
     assert len(np.unique(spans["span"])) == len(spans)
     requests = whole_requests(spans)
     assert len(requests) > 1500
@@ -65,6 +69,7 @@ def test_spans_are_a_tree_in_time() -> None:
             assert span["own_ms"] == pytest.approx(own_by_hand(span, children[int(span["span"])]), abs=1e-4)
 
 
+@ENGINES
 @pytest.mark.parametrize(
     ("client_spans", "traced_store", "own_of_a"),
     [
@@ -75,7 +80,9 @@ def test_spans_are_a_tree_in_time() -> None:
         (False, False, 3.0 + 20.0),
     ],
 )
-def test_own_latency_of_a_tree_worked_by_hand(client_spans: bool, traced_store: bool, own_of_a: float) -> None:
+def test_own_latency_of_a_tree_worked_by_hand(
+    engine: str, client_spans: bool, traced_store: bool, own_of_a: float
+) -> None:
     """A: burst, [B x 2 | store 7 ms], burst, [store 20 ms], burst; a store that is not traced counts as A's own."""
     app = application(
         {"a": microservice(3.0, 64.0), "b": microservice(4.0, 64.0)},
@@ -86,14 +93,15 @@ def test_own_latency_of_a_tree_worked_by_hand(client_spans: bool, traced_store: 
         },
         client_spans=client_spans,
     )
-    spans = traced(app, 20.0, 60.0, effects=CONSTANT)
+    spans = traced(app, 20.0, 60.0, effects=CONSTANT, engine=engine)
     a, b = (spans[spans["microservice"] == m] for m in (0, 1))
     np.testing.assert_allclose(b["own_ms"], 4.0, atol=0.01)
     np.testing.assert_allclose(a["own_ms"], own_of_a, atol=0.02)
     np.testing.assert_allclose((a["end_s"] - a["start_s"]) * 1e3, 3.0 + 8.0 + 20.0, atol=0.02)
 
 
-def test_message_time_is_own_latency_without_client_spans() -> None:
+@ENGINES
+def test_message_time_is_own_latency_without_client_spans(engine: str) -> None:
     """The hop to a child and back belongs to the call if callers record it, else to the caller's own latency."""
 
     def own(client_spans: bool) -> tuple[float, float]:
@@ -103,7 +111,7 @@ def test_message_time_is_own_latency_without_client_spans() -> None:
             client_spans=client_spans,
             hop_ms=6.0,
         )
-        spans = traced(app, 100.0, 200.0, effects=CONSTANT)
+        spans = traced(app, 100.0, 200.0, effects=CONSTANT, engine=engine)
         roots = spans[spans["microservice"] == 0]
         return float(roots["own_ms"].mean()), float(np.mean(roots["end_s"] - roots["start_s"]) * 1e3)
 
@@ -111,10 +119,11 @@ def test_message_time_is_own_latency_without_client_spans() -> None:
     np.testing.assert_allclose(own(False), [8.0, 12.0], rtol=0.02)
 
 
-def test_sampling_traces_whole_requests() -> None:
+@ENGINES
+def test_sampling_traces_whole_requests(engine: str) -> None:
     """A share of the requests is traced, each with all its spans."""
     app = application({"a": microservice(1.0, 8.0), "b": microservice(1.0, 8.0)}, call("a", [call("b", repeat=2)]))
-    spans = traced(app, 200.0, 95.0, trace_sampling=0.1)
+    spans = traced(app, 200.0, 95.0, trace_sampling=0.1, engine=engine)
     requests = whole_requests(spans)
     assert len(requests) == pytest.approx(2000, abs=4.0 * 2000**0.5)
     assert {len(members) for members in requests.values()} == {3}

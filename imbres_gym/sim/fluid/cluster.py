@@ -12,7 +12,7 @@ from imbres_gym.config import ConfigError
 from imbres_gym.measured import Measured, new_measured, read, widened
 from imbres_gym.plan import FULL_CONNECTION, Balancer, ConnectionPlan, Plan, balanced_proportions, carry_over
 from imbres_gym.scenario import Scenario
-from imbres_gym.sim.decisions import legal_placement, legal_proportions, legal_replicas
+from imbres_gym.sim.decisions import legal_anomaly, legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.bundle import relink
 from imbres_gym.sim.fluid.draw import LISTED
 from imbres_gym.sim.fluid.engine import Engine
@@ -21,13 +21,14 @@ from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections,
 from imbres_gym.sim.fluid.interval import measure
 from imbres_gym.sim.fluid.kinds import compile_kinds, with_own_waits
 from imbres_gym.sim.fluid.step import new_tally
+from imbres_gym.sim.fluid.traces import new_calls, trace
 from imbres_gym.sim.info import cluster_info
 from imbres_gym.sim.lifecycle import Lifecycle, wake
 from imbres_gym.sim.opening import INTERFERENCE_STEP_S, TICK_S, open_episode
 from imbres_gym.sim.random import seeded_streams
 from imbres_gym.sim.routing import count_ready
 from imbres_gym.sim.state import PENDING, READY
-from imbres_gym.telemetry import ClusterInfo, Telemetry
+from imbres_gym.telemetry import SPAN, ClusterInfo, Telemetry
 
 REHEARSALS = 3
 """Steps before an episode, from which only is kept how long calls wait: bursts of a call are further apart then."""
@@ -37,17 +38,9 @@ class FluidCluster(MeasuresInPlace):
     """A simulated microservice cluster in which load flows; for training and for clusters of thousands of hosts.
 
     Deterministic: the same scenario, seed and plans give the same bits, in another process too.
-
-    Raises:
-        ConfigError: the scenario wants traces of single requests.
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        if scenario.trace_sampling > 0.0:
-            raise ConfigError(
-                f"{scenario.name or 'scenario'}: trace_sampling: {scenario.trace_sampling:g}: the fluid engine has no "
-                "single requests to trace; use engine: events, or trace_sampling: 0"
-            )
         self._scenario = scenario
         self._info = cluster_info(scenario)
         self._kinds = compile_kinds(scenario)
@@ -57,12 +50,18 @@ class FluidCluster(MeasuresInPlace):
         self._down = np.array([down for _, down in self._info.pairs], np.int64)
         self._episode: FluidEpisode | None = None
         self._measured = new_measured(self._info, LISTED)
+        self._calls = new_calls(self._kinds)  # room, of which nothing stays
         self._shared: Floats | None = None  # `pool_weight` that the measured `pair_share` is of
 
     @property
     def info(self) -> ClusterInfo:
         """What is fixed for an episode."""
         return self._info
+
+    @property
+    def traces(self) -> bool:
+        """Whether requests are traced."""
+        return self._scenario.trace_sampling > 0.0
 
     @property
     def _now(self) -> FluidEpisode:
@@ -84,6 +83,7 @@ class FluidCluster(MeasuresInPlace):
             streams=seeded_streams(opening.kernel_seed),
             rng=opening.rng,
             interference=path,
+            anomaly=None,
             wanted=info.initial_replicas.copy(),
             proportions=np.zeros(shape),
             ready=np.zeros(shape, np.int64),
@@ -104,6 +104,8 @@ class FluidCluster(MeasuresInPlace):
             latency=np.zeros((3, *shape)),
             microservice_p95=np.zeros(n_microservices),
             e2e=np.zeros((n_classes, 4)),
+            numbers=np.zeros(2, np.int64),
+            spans=[],
         )
         self._lifecycle.reconcile(self._now, startup_s=0.0)
         wake(self._now, 0.0)
@@ -147,13 +149,29 @@ class FluidCluster(MeasuresInPlace):
         if plan.proportions is not None:
             episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
 
+    def inject(self, anomaly: Floats | None) -> None:
+        """Disturb single containers, as an injector that runs beside them does (iBench; FIRM, OSDI'20).
+
+        Stays until the next call or `reset`.
+
+        Args:
+            anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
+                microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
+
+        Raises:
+            ValueError: wrong shape or values.
+        """
+        episode = self._now
+        episode.anomaly = legal_anomaly(anomaly, episode.ready.shape)
+        episode.work = episode.bundle = None
+
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
 
         Raises:
             ValueError: not a positive time.
         """
-        return read(self.advance_in_place(seconds))
+        return read(self.advance_in_place(seconds), self._taken_spans())
 
     def advance_in_place(self, seconds: float) -> Measured:
         """As `advance`, into arrays that the next interval overwrites.
@@ -169,6 +187,8 @@ class FluidCluster(MeasuresInPlace):
             first_ready_ms = self._live()
             until_s = min(end_s, self._next_stop(first_ready_ms))
             self._engine.step(episode, self._measured, until_s - episode.now_s)
+            if self.traces:
+                self._trace(until_s - episode.now_s)
             episode.now_s = until_s
         episode.now_s = end_s
         room = episode.tally.latencies.shape[1]
@@ -244,6 +264,17 @@ class FluidCluster(MeasuresInPlace):
     def close(self) -> None:
         """Forget the episode."""
         self._episode = None
+
+    def _trace(self, seconds: float) -> None:
+        """Trace requests of the step that began now."""
+        episode, sampling = self._now, self._scenario.trace_sampling
+        episode.spans.append(trace(episode.bundle, sampling, episode.now_s, seconds, episode.numbers, self._calls))
+
+    def _taken_spans(self) -> NDArray[np.void]:
+        """Those since the last telemetry, in the order of their requests' ends; counting starts anew."""
+        spans = np.concatenate(self._now.spans) if self._now.spans else np.zeros(0, SPAN)
+        self._now.spans = []
+        return spans
 
     def _next_stop(self, first_ready_ms: float) -> float:
         """When the world changes next: interference does, or the first container that starts is ready."""

@@ -27,6 +27,7 @@ MODULES = (
     "station",
     "step",
     "surfaces",
+    "traces",
     "weather",
 )
 SOURCES = (

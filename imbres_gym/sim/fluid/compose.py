@@ -134,7 +134,7 @@ def narrow(kinds, k, fleet, stations, response, weather, rates, runs, rate, time
         preemption += share * (1.0 - math.exp(-busy * response.preemption_per_ms * demand))
         mean += share * here
         second += share * (here * here + n * time * time / shape)
-        network += share * weather.network_wait[fleet.host[container]]
+        network += share * weather.network_wait[fleet.cell[container]]
     times.mean[k] = mean
     times.variance[k] = max(0.0, second - mean * mean)
     times.network[k] = network
@@ -291,9 +291,14 @@ def outcomes(kinds, fleet, stations, rates, refused, fails, answered):
             container += 1
         good = 1.0 - lost / total if total > 0.0 else 1.0
         answered[k] = (through + refused[k]) / total if total > 0.0 else 1.0
+        for child in range(kinds.child[kinds.stage[k]], kinds.child[kinds.stage[k + 1]]):
+            called = kinds.child_kind[child]
+            if called >= 0 and fails[called] > 0.0:
+                good *= 1.0 - kinds.child_probability[child] * (
+                    1.0 - (1.0 - fails[called]) ** kinds.child_repeat[child]
+                )
         for edge in range(kinds.edge[k], kinds.edge[k + 1]):
             called = kinds.edge_kind[edge]
-            good *= (1.0 - min(1.0, fails[called])) ** kinds.edge_calls[edge]
             if kinds.edge_calls[edge] >= 0.5:
                 answered[k] = min(answered[k], answered[called]) if answered[k] <= 1.0 else answered[k]
         fails[k] = 1.0 - good

@@ -75,6 +75,8 @@ class Engine:
         fleet, rows, factor = episode.topology.fleet, episode.topology.rows, episode.topology.factor
         if episode.work is None:
             episode.work = new_work(episode.kinds, fleet, len(episode.utilisation))
+            if episode.anomaly is not None:
+                episode.work.weather.anomaly[:] = episode.anomaly.reshape(-1, 4)[fleet.cell_place]
         episode.bundle = bundle(
             self.model,
             episode.kinds,

@@ -57,6 +57,7 @@ class FluidEpisode:
     streams: NDArray[np.uint64]
     rng: np.random.Generator
     interference: Floats
+    anomaly: Floats | None  # (M, H, 4), see `FluidCluster.inject`; never written into
     wanted: Ints
     proportions: Floats
     ready: Ints
@@ -77,6 +78,8 @@ class FluidEpisode:
     latency: Floats
     microservice_p95: Floats
     e2e: Floats
+    numbers: Ints  # (2,) of the last traced request and span, see `imbres_gym.sim.fluid.traces`
+    spans: list[NDArray[np.void]]  # since the last telemetry, of dtype `imbres_gym.telemetry.SPAN`
 
     @property
     def now_ms(self) -> float:
@@ -107,4 +110,6 @@ class FluidEpisode:
             latency=self.latency.copy(),
             microservice_p95=self.microservice_p95.copy(),
             e2e=self.e2e.copy(),
+            numbers=self.numbers.copy(),
+            spans=list(self.spans),
         )

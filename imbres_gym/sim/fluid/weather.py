@@ -40,8 +40,9 @@ class Weather(NamedTuple):
 
     stretch: Floats  # (cells,) factor on CPU demand
     contention: Floats  # (cells,) chance that a thread that wakes up has to wait
-    network_wait: Floats  # (H,) by how much messages take longer, at sensitivity 1
+    network_wait: Floats  # (cells,) by how much messages take longer, at sensitivity 1
     speed: Floats  # (H,) of a burst with a core of its own: below 1 on an overloaded host
+    anomaly: Floats  # (cells, 4) utilisation that the containers suffer on top of their host's
 
 
 def make_response(application: Application, effects: Effects) -> Response:
@@ -61,20 +62,19 @@ def make_response(application: Application, effects: Effects) -> Response:
 
 def new_weather(cells: int, hosts: int) -> Weather:
     """No interference."""
-    return Weather(np.ones(cells), np.zeros(cells), np.zeros(hosts), np.ones(hosts))
+    return Weather(np.ones(cells), np.zeros(cells), np.zeros(cells), np.ones(hosts), np.zeros((cells, 4)))
 
 
 @kernel
 def feel(response, fleet, utilisation, weather):
     """Bring the weather up to date with a utilisation (H, 4) of the hosts, above 1 where one is overloaded."""
     for h in range(len(utilisation)):
-        network = min(utilisation[h, 2], 1.0)
-        weather.network_wait[h] = 1.0 / (1.0 - min(network, response.network_limit)) - 1.0
         weather.speed[h] = 1.0 / max(1.0, utilisation[h, 0])
     for m in range(len(fleet.cell_begin) - 1):
         for cell in range(fleet.cell_begin[m], fleet.cell_begin[m + 1]):
-            felt = utilisation[fleet.cell_host[cell]]
-            cpu, bandwidth, llc = min(felt[0], 1.0), min(felt[1], 1.0), min(felt[3], 1.0)
+            host, more = utilisation[fleet.cell_host[cell]], weather.anomaly[cell]
+            cpu, bandwidth = min(host[0] + more[0], 1.0), min(host[1] + more[1], 1.0)
+            network, llc = min(host[2] + more[2], response.network_limit), min(host[3] + more[3], 1.0)
             weather.stretch[cell] = (
                 1.0
                 + response.stretch_cpu * (response.cpu[m] * cpu)
@@ -82,3 +82,4 @@ def feel(response, fleet, utilisation, weather):
                 + response.stretch_llc * (response.llc[m] * llc)
             )
             weather.contention[cell] = min(1.0, response.cpu[m] * cpu**response.delay_exponent)
+            weather.network_wait[cell] = 1.0 / (1.0 - network) - 1.0
