@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imbres_gym.measured import Measured
 from imbres_gym.plan import Plan
 from imbres_gym.scenario import Scenario
@@ -48,6 +51,19 @@ class Cluster(Protocol):
         ...
 
 
+class SimulatedCluster(Cluster, Protocol):
+    """A simulated cluster, in which things can go wrong on purpose."""
+
+    def inject(self, anomaly: NDArray[np.float64] | None) -> None:
+        """Disturb single containers until the next call or `reset`, as an injector beside them does (FIRM, OSDI'20).
+
+        Args:
+            anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
+                microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
+        """
+        ...
+
+
 class MeasuresInPlace(ABC):
     """A cluster that can measure without making telemetry, which costs more than a step of a fast one."""
 
@@ -61,7 +77,7 @@ class MeasuresInPlace(ABC):
         """As `Cluster.advance`, for callers that read what is measured before the next interval, and only read it."""
 
 
-def make_cluster(scenario: Scenario) -> Cluster:
+def make_cluster(scenario: Scenario) -> SimulatedCluster:
     """The backend that the scenario's `engine` names."""
     if scenario.engine == "fluid":
         from imbres_gym.sim.fluid.cluster import FluidCluster

@@ -16,6 +16,7 @@ the path with the duration of the request; and congestion intensity CI, its 99th
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,19 +33,23 @@ MIN_TRACES = 30
 
 @dataclass(frozen=True, eq=False)
 class CriticalPaths:
-    """The critical paths of R requests through M microservices.
+    """The critical paths of R requests through M microservices, and the V visits that they pay to microservices.
 
     Attributes:
+        microservices: M.
         request_class: (R,) int64.
         total_ms: (R,) float64, duration of the root span.
-        on_path: (R, M) bool, whether the path visits the microservice.
-        own_ms: (R, M) float64, own latency of the microservice on the path, all its visits together; 0 where there is
-            none. What a row lacks to `total_ms` passed between spans: network, queues, calls to stores.
+        request: (V,) int64, place of the request in the above; rising.
+        microservice: (V,) int64, rising within a request: each is there once.
+        own_ms: (V,) float64, own latency of the microservice on the path, all its calls together. What those of a
+            request lack to `total_ms` passed between spans: network, queues, calls to stores.
     """
 
+    microservices: int
     request_class: NDArray[np.int64]
     total_ms: NDArray[np.float64]
-    on_path: NDArray[np.bool_]
+    request: NDArray[np.int64]
+    microservice: NDArray[np.int64]
     own_ms: NDArray[np.float64]
 
 
@@ -86,12 +91,27 @@ def critical_paths(spans: NDArray[np.void], microservices: int) -> CriticalPaths
     roots = on[on["parent"] == -1]
     roots = roots[np.argsort(roots["request"], kind="stable")]
     cell = np.searchsorted(roots["request"], on["request"]) * microservices + on["microservice"]
-    shape, size = (len(roots), microservices), len(roots) * microservices
+    visits, visit = np.unique(cell, return_inverse=True)
     return CriticalPaths(
+        microservices=microservices,
         request_class=roots["request_class"].copy(),
         total_ms=1000.0 * (roots["end_s"] - roots["start_s"]),
-        on_path=(np.bincount(cell, minlength=size) > 0).reshape(shape),
-        own_ms=np.asarray(np.bincount(cell, on["own_ms"], size), np.float64).reshape(shape),
+        request=visits // microservices,
+        microservice=visits % microservices,
+        own_ms=np.asarray(np.bincount(visit, on["own_ms"], len(visits)), np.float64),
+    )
+
+
+def together(paths: Sequence[CriticalPaths]) -> CriticalPaths:
+    """The paths of one or more sets, as one."""
+    begin = np.cumsum([0, *(len(one.total_ms) for one in paths)])
+    return CriticalPaths(
+        microservices=paths[0].microservices,
+        request_class=np.concatenate([one.request_class for one in paths]),
+        total_ms=np.concatenate([one.total_ms for one in paths]),
+        request=np.concatenate([one.request + first for one, first in zip(paths, begin[:-1], strict=True)]),
+        microservice=np.concatenate([one.microservice for one in paths]),
+        own_ms=np.concatenate([one.own_ms for one in paths]),
     )
 
 
@@ -106,21 +126,22 @@ def path_features(paths: CriticalPaths) -> NDArray[np.float64]:
         (M, 3) float64: share of the requests whose path has the microservice [0-1]; RI [-1, 1], 0 if one of the two
         never varies; CI [>= 1]. 0 in all that nothing is known about.
     """
-    microservices = paths.on_path.shape[1]
-    features = np.zeros((microservices, 3))
+    count = paths.microservices
+    features, weight = np.zeros((count, 3)), np.zeros(count)
     if len(paths.total_ms) == 0:
         return features
-    features[:, SHARE] = paths.on_path.mean(axis=0)
-    weight = np.zeros(microservices)
-    for index in np.unique(paths.request_class):
-        of_class = paths.request_class == index
-        total, own, on = paths.total_ms[of_class], paths.own_ms[of_class], paths.on_path[of_class]
-        counts = on.sum(axis=0)
-        for m in np.flatnonzero(counts >= MIN_TRACES):
-            mine = own[on[:, m], m]
-            features[m, RI] += counts[m] * _correlation(mine, total[on[:, m]])
-            features[m, CI] += counts[m] * _congestion(mine)
-            weight[m] += counts[m]
+    features[:, SHARE] = np.bincount(paths.microservice, minlength=count) / len(paths.total_ms)
+    group = paths.request_class[paths.request] * count + paths.microservice
+    order = np.argsort(group, kind="stable")
+    begin = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for first, end in zip(begin, [*begin[1:], len(order)], strict=True):
+        if end - first < MIN_TRACES:
+            continue
+        visits = order[first:end]
+        m, own = paths.microservice[visits[0]], paths.own_ms[visits]
+        features[m, RI] += len(own) * _correlation(own, paths.total_ms[paths.request[visits]])
+        features[m, CI] += len(own) * _congestion(own)
+        weight[m] += len(own)
     known = weight > 0.0
     features[known, RI:] /= weight[known, None]
     return features
@@ -166,22 +187,14 @@ class PathWindow:
             self._paths.popleft()
         if len(spans) == 0 and len(self._waiting) == 0:
             return
-        together = np.concatenate([self._waiting, spans])
-        complete = np.isin(together["request"], together["request"][together["parent"] == -1])
-        waiting = together[~complete]
+        found = np.concatenate([self._waiting, spans])
+        complete = np.isin(found["request"], found["request"][found["parent"] == -1])
+        waiting = found[~complete]
         self._waiting = waiting[waiting["end_s"] > horizon]
-        self._paths.append((time_s, critical_paths(together[complete], self._microservices)))
+        self._paths.append((time_s, critical_paths(found[complete], self._microservices)))
 
     def features(self) -> NDArray[np.float64]:
         """(M, 3) float64 of `path_features` over the window."""
         if not self._paths:
             return np.zeros((self._microservices, 3))
-        paths = [paths for _, paths in self._paths]
-        return path_features(
-            CriticalPaths(
-                *(
-                    np.concatenate([getattr(one, name) for one in paths])
-                    for name in ("request_class", "total_ms", "on_path", "own_ms")
-                )
-            )
-        )
+        return path_features(together([paths for _, paths in self._paths]))

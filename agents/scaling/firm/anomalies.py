@@ -7,6 +7,7 @@ microservice on the critical path gives one sample per window; its label says wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from agents.connections.random_k import RandomConnections
 from agents.scaling.firm.localisation import svm_inputs
 from agents.scaling.firm.scenes import random_scene
+from imbres_gym.cluster import make_cluster
 from imbres_gym.critical_path import CI, PathWindow
 from imbres_gym.observer import Observer
 from imbres_gym.plan import Plan, balanced_proportions
-from imbres_gym.sim.events import EventCluster
+from imbres_gym.scenario import Scenario
 from imbres_gym.sim.interference import RESOURCES
 
 ANOMALY_S, REST_S = 10.0, 5.0
@@ -51,11 +53,13 @@ class Samples:
     scene: NDArray[np.int64]
 
 
-def collect_samples(application: str, count: int, first_seed: int) -> Samples:
+def collect_samples(
+    bases: Sequence[Scenario], count: int, first_seed: int, trace_sampling: float = TRACE_SAMPLING
+) -> Samples:
     """At least `count` samples, of whole scenes with the seeds `first_seed`, `first_seed + 1`, ..."""
     found: list[Samples] = []
     while sum(len(samples.labels) for samples in found) < count:
-        found.append(_scene_samples(application, first_seed + len(found)))
+        found.append(_scene_samples(bases, first_seed + len(found), trace_sampling))
     names = [field.name for field in fields(Samples)]
     return Samples(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
@@ -79,11 +83,11 @@ def random_anomaly(ready: NDArray[np.int64], rng: np.random.Generator) -> NDArra
     return anomaly
 
 
-def _scene_samples(application: str, seed: int) -> Samples:
+def _scene_samples(bases: Sequence[Scenario], seed: int, trace_sampling: float) -> Samples:
     rng = np.random.default_rng(seed)
     duration_s = EPISODE_WINDOWS * (ANOMALY_S + REST_S)
-    scenario = random_scene(application, seed, duration_s, trace_sampling=TRACE_SAMPLING)
-    cluster = EventCluster(scenario)
+    scenario = random_scene(bases, seed, duration_s, trace_sampling=trace_sampling)
+    cluster = make_cluster(scenario)
     info = cluster.info
     observer, connections = Observer(info), RandomConnections()
     connections.reset(info, seed)

@@ -21,7 +21,7 @@ def train(
     """Train FIRM on the scenario's application, in random scenes of it.
 
     Args:
-        scenario: of which only the application counts: one of those that are shipped.
+        scenario: what to train on; of a shipped application only that and the engine count.
         folder: for the bundle, the curve, and what a resumed training needs.
         steps: transitions of the agent, at least; one step of a scene gives one per microservice.
         seed: of the run.
@@ -43,7 +43,6 @@ def train(
                 f"{score.violations:.0%} of steps above the SLA"
             )
 
-    application = scenario.application.name
     before = None if start is None else load_bundle(start)
-    train_firm(application, folder, transitions=steps, seed=seed, start=before, on_point=show)
-    return folder / f"firm-{application}.zip"
+    train_firm(scenario, folder, transitions=steps, seed=seed, start=before, on_point=show)
+    return folder / f"firm-{scenario.application.name}.zip"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from agents.bundle import Bundle, save_bundle
-from agents.scaling.firm.anomalies import Samples, collect_samples
+from agents.scaling.firm.anomalies import TRACE_SAMPLING, Samples, collect_samples
 from agents.scaling.firm.ddpg import Learnt
 from agents.scaling.firm.resizing import SERVED, served_classes
+from agents.scaling.firm.scenes import bases_of
 from agents.scaling.firm.svm import Quality, train_svm
 from agents.scaling.firm.task import Score, Units
 from agents.scaling.firm.training import FIRST_SEED, STEPS, TRANSITIONS, CurvePoint, Trained, train_actor
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
-from imbres_gym.scenario import load_scenario
+from imbres_gym.scenario import Scenario
 
 SAMPLES = 3_000
 """Labelled samples; FIRM has 10 000 (estimate: enough for two inputs)."""
@@ -29,11 +30,12 @@ FIRST_SAMPLE_SEED = 3500
 
 
 def train_firm(
-    application: str,
+    scenario: Scenario,
     folder: Path,
     *,
     transitions: int = TRANSITIONS,
     samples: int = SAMPLES,
+    trace_sampling: float = TRACE_SAMPLING,
     seed: int = FIRST_SEED,
     start: Bundle | None = None,
     on_point: Callable[[CurvePoint], None] | None = None,
@@ -41,10 +43,11 @@ def train_firm(
     """Train, or go on where an earlier call was interrupted; writes `firm-APPLICATION.zip` and `-curve.csv`.
 
     Args:
-        application: its name.
+        scenario: of a shipped application only that and the engine count, see `agents.scaling.firm.scenes.bases_of`.
         folder: for both files, and for what a resumed training needs (a folder `firm-APPLICATION`).
         transitions: of the agent, at least.
         samples: of the support vector machine, at least.
+        trace_sampling: share of the requests that are traced for them.
         seed: of the agent's first episode and of its learner.
         start: a bundle of FIRM for another application, whose networks are trained on (FIRM's transfer learning).
         on_point: called after every episode of the agent.
@@ -53,11 +56,11 @@ def train_firm(
         ConfigError: `folder` holds another training or a damaged checkpoint, `samples` are too few, or `start` is no
             bundle of FIRM.
     """
+    bases, application = bases_of(scenario), scenario.application.name
     work = folder / f"firm-{application}"
-    seen = _samples(application, work / "samples.npz", samples)
+    seen = _samples(bases, work / "samples.npz", samples, trace_sampling)
     before = None if start is None else _learnt(start)
-    trained = train_actor(application, work, transitions=transitions, seed=seed, start=before, on_point=on_point)
-    scenario = load_scenario(f"{application}/high-strict")
+    trained = train_actor(bases, work, transitions=transitions, seed=seed, start=before, on_point=on_point)
     microservices = scenario.application.microservice_names
     localiser, quality = train_svm(seen, len(microservices), seed)
     bundle = Bundle(
@@ -107,7 +110,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _samples(application: str, file: Path, count: int) -> Samples:
+def _samples(bases: Sequence[Scenario], file: Path, count: int, trace_sampling: float) -> Samples:
     """The samples of an earlier call if they are enough, or new ones."""
     names = [field.name for field in fields(Samples)]
     if file.is_file():
@@ -118,7 +121,7 @@ def _samples(application: str, file: Path, count: int) -> Samples:
             raise ConfigError(f"{file}: damaged ({error}); remove it to collect the samples again") from error
         if len(found.labels) >= count:
             return found
-    samples = collect_samples(application, count, FIRST_SAMPLE_SEED)
+    samples = collect_samples(bases, count, FIRST_SAMPLE_SEED, trace_sampling)
     data = io.BytesIO()
     np.savez_compressed(data, **{name: getattr(samples, name) for name in names})
     write_atomically(file, data.getvalue())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from imbres_gym.config import ConfigError, available
 from imbres_gym.scenario import Scenario, load_scenario
 from imbres_gym.sim.interference import Level, MovingInterference
 from imbres_gym.sim.workload import ConstantWorkload, Step, StepWorkload
 
 SLAS = ("strict", "slack")
-"""Scenarios of the application whose SLA is taken."""
+"""Scenarios of a shipped application whose SLA is taken."""
 MOST_RPS = 240.0
-"""An application with a larger usual workload is trained as a scale model: at this many requests/s, with as much
-smaller a limit of replicas. Load per container, and so everything that the agent sees, stays the same; it takes a fifth
-of the time for 1200 requests/s, and leaves more containers than the ten that each is connected to."""
+"""In the event engine, an application with a larger usual workload is trained as a scale model: at this many
+requests/s, with as much smaller a limit of replicas. Load per container, and so everything that the agent sees, stays
+the same; it takes a fifth of the time for 1200 requests/s, and leaves more containers than the ten that each is
+connected to."""
 LOAD = (0.25, 1.0)
 """Range of the workload as a share of the usual one (estimate)."""
 CONTROL_S = 10.0
@@ -29,19 +32,31 @@ START = (0.15, 0.5)
 (estimate). Each draws its own, or else nothing would tell which of them was too hot."""
 
 
-def random_scene(application: str, seed: int, duration_s: float, **overrides: Any) -> Scenario:
+def bases_of(scenario: Scenario) -> tuple[Scenario, ...]:
+    """The scenarios that scenes vary: those of a shipped application with its SLAs, else the scenario itself."""
+    shipped = [f"{scenario.application.name}/high-{sla}" for sla in SLAS]
+    if not set(shipped) <= set(available("scenarios")):
+        return (scenario,)
+    return tuple(load_scenario(name, engine=scenario.engine) for name in shipped)
+
+
+def random_scene(bases: Sequence[Scenario], seed: int, duration_s: float, **overrides: Any) -> Scenario:
     """A scenario of an application with a workload that jumps, interference that moves, and a random start.
 
     Args:
-        application: its name in `configs/scenarios/`.
+        bases: of one application, see `bases_of`; one of them is varied.
         seed: of everything that is drawn.
         duration_s: length of an episode [s].
         overrides: further keys of the scenario.
+
+    Raises:
+        ConfigError: the workload of a base is not constant.
     """
     rng = np.random.default_rng(seed)
-    base = load_scenario(f"{application}/high-{rng.choice(SLAS)}")
-    assert isinstance(base.workload, ConstantWorkload)
-    usual_rps = min(base.workload.rps, MOST_RPS)
+    base = bases[int(rng.integers(len(bases)))]
+    if not isinstance(base.workload, ConstantWorkload):
+        raise ConfigError(f"{base.name}: workload: FIRM is trained at shares of a constant workload")
+    usual_rps = base.workload.rps if base.engine == "fluid" else min(base.workload.rps, MOST_RPS)
     scale = usual_rps / base.workload.rps
     times = np.arange(0.0, duration_s, LEVEL_S)
     levels = rng.uniform(*LOAD, len(times))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from agents.network import Network, Normalisation
 from agents.scaling.firm.resizing import resized, rewards, served_classes, states
 from agents.scaling.firm.scenes import random_scene
 from imbres_gym.observation import Observation
+from imbres_gym.scenario import Scenario
 from imbres_gym.telemetry import ClusterInfo
 
 STEP_S = 60.0
@@ -44,14 +46,14 @@ class ResizingTask:
     Balanced load and ten random downstream containers each, as FIRM runs in the comparison.
 
     Args:
-        application: its name.
+        bases: scenarios of the application, see `agents.scaling.firm.scenes.bases_of`.
         steps: of an episode.
     """
 
-    def __init__(self, application: str, steps: int) -> None:
-        self._application = application
+    def __init__(self, bases: Sequence[Scenario], steps: int) -> None:
+        self._bases = bases
         self._duration_s = (steps + 1) * STEP_S  # the first interval passes before the first decision
-        scenario = random_scene(application, 0, self._duration_s)
+        scenario = random_scene(bases, 0, self._duration_s)
         self._served = served_classes(scenario.application)
         self._env: Any = gym.make(
             "envs:imbres_gym/Scaling-v0",
@@ -71,7 +73,7 @@ class ResizingTask:
 
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Start the episode of a seed; (M, 9) states."""
-        scene = random_scene(self._application, seed, self._duration_s)
+        scene = random_scene(self._bases, seed, self._duration_s)
         self._observation, _ = self._env.reset(seed=seed, options={"scenario": scene})
         self._previous_rps = 0.0
         return self._see()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from agents.scaling.firm.task import ResizingTask, Score, Units, play, score, un
 from agents.scaling.firm.vec_env import MicroserviceVecEnv
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.task import scenario_hash
+from imbres_gym.scenario import Scenario
 
 TRANSITIONS = 15_000
 """Iterations of FIRM's one-for-all training (OSDI '20, section 4); with transfer from another one, about 2000."""
@@ -68,7 +70,7 @@ class Trained:
 
 
 def train_actor(
-    application: str,
+    bases: Sequence[Scenario],
     folder: Path,
     *,
     transitions: int = TRANSITIONS,
@@ -80,7 +82,7 @@ def train_actor(
     """Train, or go on where an earlier call was interrupted: the result is the same.
 
     Args:
-        application: its name.
+        bases: scenarios of the application, see `agents.scaling.firm.scenes.bases_of`.
         folder: for checkpoints; one that has one of the same training is resumed.
         transitions: at least so many, in whole episodes; each step gives one per microservice.
         steps: of an episode.
@@ -91,10 +93,15 @@ def train_actor(
     Raises:
         ConfigError: the folder holds another training, or a damaged checkpoint.
     """
-    task = ResizingTask(application, steps)
+    task = ResizingTask(bases, steps)
     per_episode = steps * len(task.info.microservices)
     episodes = math.ceil(transitions / per_episode)
-    setting = {"application": application, "steps": steps, "seed": seed, "start": start and start.digest()}
+    setting = {
+        "scenarios": [scenario_hash(base) for base in bases],
+        "steps": steps,
+        "seed": seed,
+        "start": start and start.digest(),
+    }
     run = _resume(folder, setting)
     if run is None:
         run = _begin(task, seed, start)

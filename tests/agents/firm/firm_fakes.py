@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from imbres_gym.sim.interference import ConstantInterference, Level
 from imbres_gym.sim.workload import ConstantWorkload
 
 
-def small_scene(application: str, seed: int, duration_s: float, **overrides: Any) -> Scenario:
+def small_scene(bases: Sequence[Scenario], seed: int, duration_s: float, **overrides: Any) -> Scenario:
     """A front end that calls one other microservice, on two hosts; the load depends on the seed."""
     microservice = Microservice(operations={"get": Operation(cpu_ms=2.0)})
     small = Application(
-        name=application,
+        name="small",
         container=ContainerSize(cores=0.5, memory_mb=100.0),
         hop_ms=0.2,
         microservices={"front": microservice, "back": microservice},
@@ -32,5 +33,6 @@ def small_scene(application: str, seed: int, duration_s: float, **overrides: Any
         "sla_ms": 20.0,
         "duration": duration_s,
         "max_replicas": 6,
+        "engine": bases[0].engine if bases else "events",
     }
     return Scenario.model_validate(settings | overrides)

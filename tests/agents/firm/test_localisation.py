@@ -13,6 +13,7 @@ from agents.scaling.firm.anomalies import Samples, collect_samples, random_anoma
 from agents.scaling.firm.localisation import Localiser, svm_inputs
 from agents.scaling.firm.svm import train_svm
 from imbres_gym.config import ConfigError
+from imbres_gym.scenario import Scenario, load_scenario
 
 
 def test_inputs() -> None:
@@ -88,9 +89,11 @@ def test_anomalies_hit_containers_only(seed: int) -> None:
         assert np.all(hit == hit[:1])  # the same types and intensities wherever it hits
 
 
-def test_samples_of_the_simulator(small_application: str) -> None:
-    samples = collect_samples(small_application, 45, first_seed=3500)
-    again = collect_samples(small_application, 45, first_seed=3500)
+@pytest.mark.parametrize("engine", ["events", "fluid"])
+def test_samples_of_the_simulator(small_application: tuple[Scenario, ...], engine: str) -> None:
+    bases = [load_scenario(base, engine=engine) for base in small_application]
+    samples = collect_samples(bases, 45, first_seed=3500)
+    again = collect_samples(bases, 45, first_seed=3500)
     assert np.array_equal(samples.inputs, again.inputs) and np.array_equal(samples.labels, again.labels)
     # 10 windows a scene, two microservices that are on every path; 30 % of them suffer.
     assert samples.microservice.tolist() == [0, 1] * 30

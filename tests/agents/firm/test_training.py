@@ -21,8 +21,10 @@ from agents.scaling.firm.task import ResizingTask, Score, Transition, Units, pla
 from agents.scaling.firm.training import CurvePoint, Trained, train_actor
 from agents.scaling.firm.vec_env import MicroserviceVecEnv
 from imbres_gym.config import ConfigError
+from imbres_gym.scenario import Scenario, load_scenario
 
 STEPS = 6
+SMALL = (small_scene((), 0, 600.0),)
 CPU = 5  # column of the states
 PLAIN = Units((0.0,) * 9, (1.0,) * 9, 0.0, 1.0)
 
@@ -49,17 +51,17 @@ class Guess:
 
 
 @pytest.fixture(autouse=True)
-def small_training(small_application: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_training(small_application: tuple[Scenario, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "EVALUATION_SEEDS", (2000,))
     monkeypatch.setattr("agents.scaling.firm.ddpg.WARM_UP", 4)
 
 
 def train(folder: Path, episodes: int = 2) -> Trained:
-    return train_actor("small", folder, transitions=episodes * STEPS * 2, steps=STEPS)
+    return train_actor(SMALL, folder, transitions=episodes * STEPS * 2, steps=STEPS)
 
 
 def test_microservices_are_environments_that_share_a_cluster() -> None:
-    task = ResizingTask("small", STEPS)
+    task = ResizingTask(SMALL, STEPS)
     env = MicroserviceVecEnv(task, 3000, PLAIN)
     assert env.num_envs == 2
     seen = env.reset()
@@ -89,7 +91,7 @@ def test_units_by_hand() -> None:
 
 def test_the_numpy_actor_is_the_learners() -> None:
     half = replace(PLAIN, mean=(0.5,) * 9, deviation=(0.2,) * 9)
-    env = MicroserviceVecEnv(ResizingTask("small", STEPS), 3000, half)
+    env = MicroserviceVecEnv(ResizingTask(SMALL, STEPS), 3000, half)
     learner = make_learner(env, 3000, None)
     seen = np.random.default_rng(0).random((5, 9), np.float32)
     expected, _ = learner.predict((seen - 0.5) / 0.2, deterministic=True)
@@ -112,7 +114,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> N
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        train_actor("small", tmp_path / "part", transitions=24, steps=STEPS, on_point=interrupt)
+        train_actor(SMALL, tmp_path / "part", transitions=24, steps=STEPS, on_point=interrupt)
     resumed = train(tmp_path / "part")
     assert resumed.curve == whole.curve
     assert resumed.best == whole.best
@@ -140,9 +142,11 @@ def test_the_reward_of_an_episode_does_not_depend_on_the_room_for_earlier_ones(
 def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     trained = train(tmp_path, episodes=1)
     with pytest.raises(ConfigError, match="another training"):
-        train_actor("small", tmp_path, transitions=12, steps=STEPS, start=trained.learnt)
+        train_actor(SMALL, tmp_path, transitions=12, steps=STEPS, start=trained.learnt)
     with pytest.raises(ConfigError, match="another training"):
-        train_actor("small", tmp_path, transitions=12, steps=STEPS, seed=3001)
+        train_actor(SMALL, tmp_path, transitions=12, steps=STEPS, seed=3001)
+    with pytest.raises(ConfigError, match="another training"):
+        train_actor([load_scenario(SMALL[0], engine="fluid")], tmp_path, transitions=12, steps=STEPS)
     for file in ("checkpoint-1/learner.zip", "progress.json"):
         (tmp_path / file).write_bytes(b"damaged")
         with pytest.raises(ConfigError, match="damaged"):
@@ -150,7 +154,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_changing_nothing_keeps_the_containers() -> None:
-    task = ResizingTask("small", STEPS)
+    task = ResizingTask(SMALL, STEPS)
     steps = play(task, None, (2000,))
     assert [step.over for step in steps] == [False] * (STEPS - 1) + [True]
     assert {step.containers for step in steps} == {task.info.initial_replicas.sum()}
@@ -159,8 +163,7 @@ def test_changing_nothing_keeps_the_containers() -> None:
 
 def test_a_bundle_and_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.scaling.firm.recipe.STEPS", STEPS)
-    monkeypatch.setattr("agents.scaling.firm.recipe.load_scenario", lambda name: small_scene("small", 0, 600.0))
-    bundle = train_firm("small", tmp_path, transitions=12, samples=100)
+    bundle = train_firm(SMALL[0], tmp_path, transitions=12, samples=100)
     with (tmp_path / "firm-small-curve.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["actor"] for row in rows] == ["firm", "firm", "static"]
@@ -170,13 +173,13 @@ def test_a_bundle_and_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert loaded.application == "small" and loaded.microservices == ("front", "back")
     assert loaded.metrics == bundle.metrics
     FirmScaling(bundle=str(tmp_path / "firm-small.zip"))
-    after = train_firm("small", tmp_path / "transfer", transitions=12, samples=100, start=loaded)
+    after = train_firm(SMALL[0], tmp_path / "transfer", transitions=12, samples=100, start=loaded)
     assert after.recipe["start"] == "small"
     assert after.metrics["before/reward"] == loaded.metrics["trained/reward"]  # it goes on where that one ended
     with pytest.raises(ConfigError, match="start"):
-        train_firm("small", tmp_path / "foreign", transitions=12, samples=100, start=replace(loaded, recipe={}))
+        train_firm(SMALL[0], tmp_path / "foreign", transitions=12, samples=100, start=replace(loaded, recipe={}))
     with pytest.raises(ConfigError, match="samples"):
-        train_firm("small", tmp_path / "few", transitions=12, samples=20)
+        train_firm(SMALL[0], tmp_path / "few", transitions=12, samples=20)
 
 
 def test_it_learns_a_known_optimum() -> None:
