@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from agents.bundle import load_bundle
 from imbres_gym.evaluation.episode import EpisodeResult
 from imbres_gym.evaluation.task import EpisodeTask
 from imbres_gym.evaluation.tuning import Candidate, Knob, choose, tune
@@ -198,15 +199,20 @@ def test_the_trace_driven_experiment_profiles_tunes_and_compares(tmp_path: Path,
         targets=(0.6,),
         known_targets={"hpa": 0.5},
         profiled_loads=(0.3, 0.6, 0.9, 1.2),
+        firm_samples=50,
+        firm_transitions=30,
     )
+    settings = replace(settings, firm_from=replace(settings, microservices=4))
     report = trace_driven.experiment(tmp_path, executor, settings)
     for agent in (*trace_driven.OURS, *trace_driven.RIVALS):
         assert f"| {agent} |" in report
     assert "hpa-full `target`" in report and "hpa `target`" not in report
     profile = 16 * 4  # levels of CPU x memory bandwidth, loads
-    assert executor.episodes == profile + 1 + 10
+    assert executor.episodes == profile + 1 + 11
+    bundle = load_bundle(tmp_path / "firm-alibaba-3-2000.zip")
+    assert bundle.recipe["start"] == "alibaba-4-2000"
     assert trace_driven.experiment(tmp_path, executor, settings) == report
-    assert executor.episodes == profile + 1 + 10, "nothing is run twice"
+    assert executor.episodes == profile + 1 + 11, "nothing is run twice"
 
 
 def test_the_sla_of_the_trace_driven_experiment_is_kept_with_plenty(tmp_path: Path) -> None:
