@@ -25,8 +25,6 @@ sys.path[:0] = [str(ROOT)]
 
 from agents.bundle import load_bundle  # noqa: E402
 from agents.scaling.firm.anomalies import ANOMALY_S  # noqa: E402
-from agents.scaling.firm.recipe import train_firm  # noqa: E402
-from agents.scaling.firm.training import TRANSITIONS  # noqa: E402
 from imbres_gym.agent import AgentConfig, load_agent_config  # noqa: E402
 from imbres_gym.alibaba.generated import generated_scenario  # noqa: E402
 from imbres_gym.alibaba.generator import generate  # noqa: E402
@@ -91,7 +89,8 @@ class Settings:
     profile_seeds: tuple[int, ...] = (2000,)
     firm_samples: int = 10_000
     """Of Firm's support vector machine, as in FIRM (section 4)."""
-    firm_transitions: int = TRANSITIONS
+    firm_transitions: int = 15_000
+    """Of Firm's agent, likewise."""
     firm_from: Settings | None = None
     """The cluster on which Firm's actor is trained before, if not from nothing."""
 
@@ -171,6 +170,8 @@ def make_profile_of(scenario: Scenario, settings: Settings, folder: Path, execut
 
 def train_firm_on(scenario: Scenario, settings: Settings, folder: Path) -> Path:
     """Train Firm on this cluster, unless the folder has it; an interrupted training goes on. Returns the bundle."""
+    from agents.scaling.firm.recipe import train_firm  # torch must be loaded after it was told to use one thread
+
     start = None
     if settings.firm_from is not None:
         smaller = make_scenario(settings.firm_from, folder)
