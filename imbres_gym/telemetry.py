@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 SPAN = np.dtype(
     [
-        ("request", np.int64),  # number of the request since the start of the episode
+        ("request", np.int64),  # number of the request, unique in the episode
         ("span", np.int64),  # number of the span, unique in the episode
         ("parent", np.int64),  # span that called, -1 at the root
         ("microservice", np.int64),

@@ -172,6 +172,21 @@ def test_a_trace_that_ends_in_a_later_interval_is_complete() -> None:
     assert not window.features().any()
 
 
+def test_features_of_several_intervals_are_those_of_all_their_requests() -> None:
+    rng = np.random.default_rng(0)
+    ends = rng.integers(10, 1_000, 90)
+    requests = [
+        trace((3 * r, -1, 0, 0, int(end)), (3 * r + 1, 3 * r, 1, 1, int(end) // 2), request=r)
+        for r, end in enumerate(ends)
+    ]
+    for spans in requests:
+        spans["own_ms"] = rng.uniform(1.0, 9.0, 2) + spans["end_s"] * 10.0
+    window = PathWindow(2, window_s=60.0)
+    for interval in range(3):
+        window.add(np.concatenate(requests[30 * interval : 30 * interval + 30]), 5.0 * (interval + 1))
+    assert window.features().tolist() == path_features(critical_paths(np.concatenate(requests), 2)).tolist()
+
+
 def test_spans_without_a_root_are_forgotten_after_the_window() -> None:
     window = PathWindow(2, window_s=60.0)
     window.add(trace((2, 1, 1, 1_000, 3_000)), 5.0)

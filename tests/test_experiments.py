@@ -209,7 +209,7 @@ def test_the_trace_driven_experiment_profiles_tunes_and_compares(tmp_path: Path,
     assert "hpa-full `target`" in report and "hpa `target`" not in report
     profile = 16 * 4  # levels of CPU x memory bandwidth, loads
     assert executor.episodes == profile + 1 + 11
-    bundle = load_bundle(tmp_path / "firm-alibaba-3-2000.zip")
+    bundle = load_bundle(next(tmp_path.glob("firm-*/firm-alibaba-3-2000.zip")))
     assert bundle.recipe["start"] == "alibaba-4-2000"
     assert trace_driven.experiment(tmp_path, executor, settings) == report
     assert executor.episodes == profile + 1 + 11, "nothing is run twice"

@@ -89,10 +89,10 @@ class Settings:
     profile_seeds: tuple[int, ...] = (2000,)
     firm_samples: int = 10_000
     """Of Firm's support vector machine, as in FIRM (section 4)."""
-    firm_transitions: int = 15_000
-    """Of Firm's agent, likewise."""
+    firm_transitions: int = 6_000
+    """Of Firm's agent."""
     firm_from: Settings | None = None
-    """The cluster on which Firm's actor is trained before, if not from nothing."""
+    """The cluster from whose actor Firm's training goes on; None for the application of the recipe `firm-transfer`."""
 
 
 FULL = Settings(
@@ -172,10 +172,10 @@ def train_firm_on(scenario: Scenario, settings: Settings, folder: Path) -> Path:
     """Train Firm on this cluster, unless the folder has it; an interrupted training goes on. Returns the bundle."""
     from agents.scaling.firm.recipe import train_firm  # torch must be loaded after it was told to use one thread
 
-    start = None
+    start: str | Path = "firm-hotel-reservation"
     if settings.firm_from is not None:
-        smaller = make_scenario(settings.firm_from, folder)
-        start = load_bundle(train_firm_on(smaller, settings.firm_from, folder))
+        start = train_firm_on(make_scenario(settings.firm_from, folder), settings.firm_from, folder)
+    folder /= f"firm-{scenario_hash(scenario)}-{settings.firm_samples}-{settings.firm_transitions}-{TRACED:g}"
     path = folder / f"firm-{scenario.application.name}.zip"
     if not path.exists():
         train_firm(
@@ -184,7 +184,7 @@ def train_firm_on(scenario: Scenario, settings: Settings, folder: Path) -> Path:
             transitions=settings.firm_transitions,
             samples=settings.firm_samples,
             trace_sampling=min(1.0, TRACED * scenario.scaling_interval_s / ANOMALY_S),  # as many as at run time
-            start=start,
+            start=load_bundle(start),
             on_point=lambda point: print(f"Firm: {point}", flush=True),
         )
     return path

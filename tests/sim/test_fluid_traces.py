@@ -114,6 +114,36 @@ def test_requests_that_find_nobody_have_no_trace() -> None:
     assert np.bincount(spans["microservice"])[1] > 300
 
 
+def test_late_requests_are_traced_and_rejected_ones_are_not() -> None:
+    """As many traces as requests that were not rejected, in containers by the calls that these take.
+
+    90 % of the calls go to a container of B that can do 100 of 144 a second; the other does its 16.
+    """
+    app = application(
+        {"a": microservice(1.0), "b": microservice(10.0, workers=4, accept_queue=4)}, call("a", [call("b")])
+    )
+    hosts = Hosts(count=2, cores=100.0, memory_mb=1e6)
+    cluster = FluidCluster(scenario(app, 160.0, {"a": 2, "b": 2}, hosts=hosts, trace_sampling=1.0))
+    cluster.reset(7)
+    cluster.apply(Plan(proportions=np.array([[0.5, 0.5], [0.9, 0.1]])))
+    telemetry = cluster.advance(60.0)
+    spans = telemetry.spans
+    assert telemetry.failed[0] / telemetry.requests[0] == pytest.approx(44.0 / 160.0, rel=0.15)
+    assert np.sum(spans["parent"] == -1) == telemetry.requests[0] - telemetry.failed[0]
+    host = dict(zip(telemetry.container_id, telemetry.container_host, strict=True))
+    of_b = spans["container"][spans["microservice"] == 1]
+    assert np.mean([host[one] == 0 for one in of_b]) == pytest.approx(100.0 / 116.0, abs=0.03)
+
+    late = app.model_copy(
+        update={"request_classes": {"all": app.request_classes["all"].model_copy(update={"deadline_ms": 20.0})}}
+    )
+    cluster = FluidCluster(scenario(late, 50.0, {"a": 2, "b": 2}, hosts=hosts, trace_sampling=1.0))
+    cluster.reset(7)
+    telemetry = cluster.advance(60.0)
+    assert telemetry.failed[0] > 100
+    assert np.sum(telemetry.spans["parent"] == -1) == telemetry.requests[0]
+
+
 def test_work_left_over_delays_traces() -> None:
     """Twice what one core does: after 10 s calls wait 10 s for what came before them, outside of their own latency."""
     app = application({"a": microservice(2.0), "b": microservice(10.0)}, call("a", [call("b")]))
@@ -161,13 +191,15 @@ def test_an_agent_sees_critical_paths() -> None:
     def look(sampling: float) -> NDArray[np.float32]:
         setting = load_scenario("hotel-reservation/high-strict", engine="fluid", trace_sampling=sampling)
         env = gym.make("envs:imbres_gym/Cluster-v0", scenario=setting)
-        return np.array(env.reset(seed=4000)[0]["critical_path"])
+        first = env.reset(seed=4000)[0]["critical_path"]
+        return np.array([first, env.step(env.action_space.sample())[0]["critical_path"]])
 
     assert not look(0.0).any()
-    seen = look(0.2)
-    assert seen[0, SHARE] == 1.0 and seen[0, RI] > 0.3 and seen[0, CI] > 1.0
-    assert seen[1, SHARE] == pytest.approx(0.60, abs=0.05)  # searches
-    assert np.all(np.abs(seen[:, RI]) <= 1.0)
+    first, second = look(0.2)
+    assert first[0, SHARE] == 1.0 and first[0, RI] > 0.3 and first[0, CI] > 1.0
+    assert first[1, SHARE] == pytest.approx(0.60, abs=0.05)  # searches
+    assert np.all(np.abs(first[:, RI]) <= 1.0)
+    assert second[1, SHARE] == pytest.approx(0.60, abs=0.05) and second[0, RI] != first[0, RI]
 
 
 def test_importance_and_congestion_point_to_the_same_microservices() -> None:

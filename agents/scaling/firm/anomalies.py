@@ -17,7 +17,8 @@ from agents.connections.random_k import RandomConnections
 from agents.scaling.firm.localisation import svm_inputs
 from agents.scaling.firm.scenes import random_scene
 from imbres_gym.cluster import make_cluster
-from imbres_gym.critical_path import CI, PathWindow
+from imbres_gym.config import ConfigError
+from imbres_gym.critical_path import CI, MIN_TRACES, PathWindow
 from imbres_gym.observer import Observer
 from imbres_gym.plan import Plan, balanced_proportions
 from imbres_gym.scenario import Scenario
@@ -56,10 +57,19 @@ class Samples:
 def collect_samples(
     bases: Sequence[Scenario], count: int, first_seed: int, trace_sampling: float = TRACE_SAMPLING
 ) -> Samples:
-    """At least `count` samples, of whole scenes with the seeds `first_seed`, `first_seed + 1`, ..."""
+    """At least `count` samples, of whole scenes with the seeds `first_seed`, `first_seed + 1`, ...
+
+    Raises:
+        ConfigError: a scene has none.
+    """
     found: list[Samples] = []
     while sum(len(samples.labels) for samples in found) < count:
         found.append(_scene_samples(bases, first_seed + len(found), trace_sampling))
+        if len(found[-1].labels) == 0:
+            raise ConfigError(
+                f"trace_sampling: {trace_sampling:g}: no microservice has the {MIN_TRACES} traces of one request class "
+                f"in {ANOMALY_S:g} s that a sample needs; trace more"
+            )
     names = [field.name for field in fields(Samples)]
     return Samples(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 

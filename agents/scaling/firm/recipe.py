@@ -21,6 +21,7 @@ from agents.scaling.firm.task import Score, Units
 from agents.scaling.firm.training import FIRST_SEED, STEPS, TRANSITIONS, CurvePoint, Trained, train_actor
 from imbres_gym.config import ConfigError
 from imbres_gym.evaluation.storage import write_atomically
+from imbres_gym.evaluation.task import scenario_hash
 from imbres_gym.scenario import Scenario
 
 SAMPLES = 3_000
@@ -111,19 +112,20 @@ def _number(value: float | None) -> str:
 
 
 def _samples(bases: Sequence[Scenario], file: Path, count: int, trace_sampling: float) -> Samples:
-    """The samples of an earlier call if they are enough, or new ones."""
+    """The samples of an earlier call if they are of these scenarios and enough, or new ones."""
     names = [field.name for field in fields(Samples)]
+    origin = " ".join([*map(scenario_hash, bases), f"{trace_sampling:g}"])
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as stored:
-                found = Samples(*(stored[name] for name in names))
+                found, theirs = Samples(*(stored[name] for name in names)), str(stored["origin"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ConfigError(f"{file}: damaged ({error}); remove it to collect the samples again") from error
-        if len(found.labels) >= count:
+        if theirs == origin and len(found.labels) >= count:
             return found
     samples = collect_samples(bases, count, FIRST_SAMPLE_SEED, trace_sampling)
     data = io.BytesIO()
-    np.savez_compressed(data, **{name: getattr(samples, name) for name in names})
+    np.savez_compressed(data, origin=np.array(origin), **{name: getattr(samples, name) for name in names})
     write_atomically(file, data.getvalue())
     return samples
 

@@ -78,7 +78,10 @@ def random_scene(bases: Sequence[Scenario], seed: int, duration_s: float, **over
 
 
 def _start(base: Scenario, rps: float, scale: float, rng: np.random.Generator) -> dict[str, int]:
-    """Containers of each microservice for its own random use at `rps`; the same part of all that the hosts can hold."""
+    """Containers of each microservice for its own random use at `rps`.
+
+    Where the hosts lack cores or memory for all of them, as much smaller a part of what each has above the least.
+    """
     application = base.application
     counts: dict[str, int] = {}
     for name, demand_ms in application.cpu_ms_per_request().items():
@@ -87,7 +90,9 @@ def _start(base: Scenario, rps: float, scale: float, rng: np.random.Generator) -
         idle = application.microservices[name].idle_cores / quota
         needed = np.ceil(used / max(rng.uniform(*START) - idle, 0.05))
         counts[name] = int(np.clip(needed, base.min_replicas, round(base.max_replicas * scale)))
-    room = base.hosts.count * np.array([base.hosts.cores, base.hosts.memory_mb])
-    size = {name: np.array([application.cores_of(name), application.memory_of(name)]) for name in counts}
-    share = min(1.0, float(np.min(room / sum(size[name] * count for name, count in counts.items()))))
-    return {name: max(base.min_replicas, int(share * count)) for name, count in counts.items()}
+    least = base.min_replicas
+    size = np.array([[application.cores_of(name), application.memory_of(name)] for name in counts])
+    room = base.hosts.count * np.array([base.hosts.cores, base.hosts.memory_mb]) - least * size.sum(axis=0)
+    more = size.T @ (np.array(list(counts.values())) - least)
+    share = min(1.0, float(np.min(room / np.maximum(more, 1e-9))))
+    return {name: least + int(share * (count - least)) for name, count in counts.items()}

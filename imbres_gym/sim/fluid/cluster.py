@@ -15,7 +15,7 @@ from imbres_gym.scenario import Scenario
 from imbres_gym.sim.decisions import legal_anomaly, legal_placement, legal_proportions, legal_replicas
 from imbres_gym.sim.fluid.bundle import relink
 from imbres_gym.sim.fluid.draw import LISTED
-from imbres_gym.sim.fluid.engine import Engine
+from imbres_gym.sim.fluid.engine import Engine, disturb
 from imbres_gym.sim.fluid.episode import SLOT, Floats, FluidEpisode, Ints, Topology
 from imbres_gym.sim.fluid.fleet import Fleet, connect, muster, open_connections, pool_weights, survey
 from imbres_gym.sim.fluid.interval import measure
@@ -51,6 +51,7 @@ class FluidCluster(MeasuresInPlace):
         self._episode: FluidEpisode | None = None
         self._measured = new_measured(self._info, LISTED)
         self._calls = new_calls(self._kinds)  # room, of which nothing stays
+        self._spans: list[NDArray[np.void]] = []  # of the last interval
         self._shared: Floats | None = None  # `pool_weight` that the measured `pair_share` is of
 
     @property
@@ -105,7 +106,6 @@ class FluidCluster(MeasuresInPlace):
             microservice_p95=np.zeros(n_microservices),
             e2e=np.zeros((n_classes, 4)),
             numbers=np.zeros(2, np.int64),
-            spans=[],
         )
         self._lifecycle.reconcile(self._now, startup_s=0.0)
         wake(self._now, 0.0)
@@ -163,7 +163,7 @@ class FluidCluster(MeasuresInPlace):
         """
         episode = self._now
         episode.anomaly = legal_anomaly(anomaly, episode.ready.shape)
-        episode.work = episode.bundle = None
+        disturb(episode)
 
     def advance(self, seconds: float) -> Telemetry:
         """Simulate `seconds` more and measure them.
@@ -171,10 +171,11 @@ class FluidCluster(MeasuresInPlace):
         Raises:
             ValueError: not a positive time.
         """
-        return read(self.advance_in_place(seconds), self._taken_spans())
+        measured = self.advance_in_place(seconds)
+        return read(measured, np.concatenate([np.zeros(0, SPAN), *self._spans]))
 
     def advance_in_place(self, seconds: float) -> Measured:
-        """As `advance`, into arrays that the next interval overwrites.
+        """As `advance`, into arrays that the next interval overwrites, without traces.
 
         Raises:
             ValueError: not a positive time.
@@ -182,7 +183,7 @@ class FluidCluster(MeasuresInPlace):
         if seconds <= 0.0:
             raise ValueError(f"cannot advance by {seconds} s")
         episode = self._now
-        end_s = episode.measured_s + seconds
+        end_s, self._spans = episode.measured_s + seconds, []
         while episode.now_s < end_s - 1e-9:
             first_ready_ms = self._live()
             until_s = min(end_s, self._next_stop(first_ready_ms))
@@ -268,13 +269,7 @@ class FluidCluster(MeasuresInPlace):
     def _trace(self, seconds: float) -> None:
         """Trace requests of the step that began now."""
         episode, sampling = self._now, self._scenario.trace_sampling
-        episode.spans.append(trace(episode.bundle, sampling, episode.now_s, seconds, episode.numbers, self._calls))
-
-    def _taken_spans(self) -> NDArray[np.void]:
-        """Those since the last telemetry, in the order of their requests' ends; counting starts anew."""
-        spans = np.concatenate(self._now.spans) if self._now.spans else np.zeros(0, SPAN)
-        self._now.spans = []
-        return spans
+        self._spans.append(trace(episode.bundle, sampling, episode.now_s, seconds, episode.numbers, self._calls))
 
     def _next_stop(self, first_ready_ms: float) -> float:
         """When the world changes next: interference does, or the first container that starts is ready."""

@@ -38,6 +38,7 @@ SOURCES = (
     HERE.parent / "state.py",
     HERE.parents[1] / "measured.py",
     HERE.parents[1] / "percentiles.py",
+    HERE.parents[1] / "telemetry.py",
 )
 
 

@@ -75,8 +75,7 @@ class Engine:
         fleet, rows, factor = episode.topology.fleet, episode.topology.rows, episode.topology.factor
         if episode.work is None:
             episode.work = new_work(episode.kinds, fleet, len(episode.utilisation))
-            if episode.anomaly is not None:
-                episode.work.weather.anomaly[:] = episode.anomaly.reshape(-1, 4)[fleet.cell_place]
+            disturb(episode)
         episode.bundle = bundle(
             self.model,
             episode.kinds,
@@ -107,6 +106,16 @@ class Engine:
         edges = np.arange(np.floor(now_s / TICK_S + 1e-9), np.ceil((now_s + seconds) / TICK_S - 1e-9)) * TICK_S
         lasts = np.minimum(edges + TICK_S, now_s + seconds) - np.maximum(edges, now_s)
         return float(sum(workload.rate(float(t)) * last for t, last in zip(edges, lasts, strict=True)) / seconds)
+
+
+def disturb(episode: FluidEpisode) -> None:
+    """Let the containers suffer the anomaly of the episode from the next step on."""
+    if episode.work is None:
+        return
+    felt = episode.work.weather.anomaly
+    felt[:] = 0.0
+    if episode.anomaly is not None:
+        felt[:] = episode.anomaly.reshape(-1, 4)[episode.topology.fleet.cell_place]
 
 
 def make_tables(surfaces: Surfaces, slack: Floats) -> station.Tables:

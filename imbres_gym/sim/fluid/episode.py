@@ -79,7 +79,6 @@ class FluidEpisode:
     microservice_p95: Floats
     e2e: Floats
     numbers: Ints  # (2,) of the last traced request and span, see `imbres_gym.sim.fluid.traces`
-    spans: list[NDArray[np.void]]  # since the last telemetry, of dtype `imbres_gym.telemetry.SPAN`
 
     @property
     def now_ms(self) -> float:
@@ -111,5 +110,4 @@ class FluidEpisode:
             microservice_p95=self.microservice_p95.copy(),
             e2e=self.e2e.copy(),
             numbers=self.numbers.copy(),
-            spans=list(self.spans),
         )

@@ -1,10 +1,10 @@
 """Traces of sampled requests: walks down the call trees by the chances that the step has composed its latencies from.
 
-The engine has no single requests; each trace is drawn for itself, of a request that ends in the step. Which calls are
-made, what bursts demand and how long messages and delays take is drawn as in the event engine
+The engine has no single requests; each trace is drawn for itself, of a request that ends in the step and is not
+rejected. Which calls are made, what bursts demand and how long messages and delays take is drawn as in the event engine
 (`imbres_gym.sim.spans`), what a burst loses to the quota from the response surfaces of its container. Not in it: which
-container a caller is connected to (containers are drawn by all calls that they get), and what requests that are under
-way together have in common.
+container a caller is connected to (containers are drawn by all calls that they take), what requests that are under way
+together have in common, and the spans that a request which is rejected leaves behind.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -26,7 +26,7 @@ from imbres_gym.telemetry import SPAN
 FIRST_INTERRUPTED = INTERRUPTED.start
 
 TRIES = 100
-"""Requests that end well are those that find a container for all their calls; where so many do not, none is traced."""
+"""Of a request that is not rejected, all calls find a container; one that does not in so many draws is not traced."""
 
 REQUESTS, SPANS = range(2)
 """Places in the numbers that requests and spans got last."""
@@ -76,7 +76,7 @@ def trace(episode, sampling, begin_s, seconds, numbers, calls):
 
     Args:
         episode: the `Bundle` after the step.
-        sampling: share of the requests that are traced [0-1]; those that fail are not.
+        sampling: share of the requests that are traced [0-1]; those that are rejected are not.
         begin_s: when the step began, since the start of the episode.
         seconds: how long it took.
         numbers: (2,) see `REQUESTS`; brought up to date.
@@ -89,7 +89,7 @@ def trace(episode, sampling, begin_s, seconds, numbers, calls):
     step = Step(episode.model, kinds, episode.fleet, work, streams)
     found, count = np.empty(1024, SPAN), 0
     sums, rows = np.empty(len(work.rates)), np.empty(len(work.rates), np.int64)
-    find_containers(work, sums, rows)
+    find_containers(kinds, episode.fleet, work, sums, rows)
     for c in range(len(kinds.root)):
         # Not each by itself: their number would only add chance.
         wanted = np.int64((work.every[c] - work.failed[c]) * sampling + 1.0 - uniform(streams, TRACES))
@@ -113,17 +113,20 @@ def trace(episode, sampling, begin_s, seconds, numbers, calls):
 
 
 @inlined
-def find_containers(work, sums, rows):
-    """For each kind and container, the sum of all rates up to it, and the place of its losses."""
+def find_containers(kinds, fleet, work, sums, rows):
+    """For each kind and container, the sum of all calls/s that are taken up to it, and the place of its losses."""
     begin = 0
     while begin < len(rows):
         for i in range(begin, begin + work.runs[begin]):
             rows[i] = begin
         begin += work.runs[begin]
     total = 0.0
-    for i in range(len(sums)):
-        total += work.rates[i]
-        sums[i] = total
+    for k in range(len(kinds.microservice)):
+        container = fleet.begin[kinds.microservice[k]]
+        for i in range(fleet.kind_begin[k], fleet.kind_begin[k + 1]):
+            total += work.rates[i] * (1.0 - work.stations.refused[container])
+            sums[i] = total
+            container += 1
 
 
 @inlined

@@ -99,3 +99,8 @@ def test_samples_of_the_simulator(small_application: tuple[Scenario, ...], engin
     assert samples.microservice.tolist() == [0, 1] * 30
     assert 0.1 < samples.labels.mean() < 0.5
     assert np.all(np.abs(samples.inputs[:, 0]) <= 1.0) and np.all(samples.inputs[:, 1] >= 0.0)
+
+
+def test_too_few_traces_are_said(small_application: tuple[Scenario, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"trace_sampling: 0.01: no microservice has the 30 traces"):
+        collect_samples(small_application, 45, first_seed=3500, trace_sampling=0.01)

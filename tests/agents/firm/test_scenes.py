@@ -44,5 +44,10 @@ def test_a_cluster_of_ones_own_is_its_own_scale_in_the_fluid_engine() -> None:
     scene = random_scene(bases_of(mine), 3000, 600.0)
     assert (scene.engine, scene.sla_ms, scene.max_replicas) == ("fluid", mine.sla_ms, mine.max_replicas)
     assert scene.workload.rate(0.0) > MOST_RPS
+    narrow = mine.hosts.model_copy(update={"count": 1, "cores": 8.0})
+    start = random_scene([mine.model_copy(update={"hosts": narrow})], 3000, 600.0).replicas_at_start()
+    wide = scene.replicas_at_start()
+    cores = sum(mine.application.cores_of(name) * count for name, count in start.items())
+    assert 0.8 * 8.0 < cores <= 8.0 and all(start[name] <= wide[name] for name in wide)
     with pytest.raises(ConfigError, match="workload: FIRM is trained at shares of a constant workload"):
         random_scene([scene], 3000, 600.0)

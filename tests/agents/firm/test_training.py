@@ -176,6 +176,12 @@ def test_a_bundle_and_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     after = train_firm(SMALL[0], tmp_path / "transfer", transitions=12, samples=100, start=loaded)
     assert after.recipe["start"] == "small"
     assert after.metrics["before/reward"] == loaded.metrics["trained/reward"]  # it goes on where that one ended
+    samples = tmp_path / "firm-small" / "samples.npz"
+    stored = samples.read_bytes()
+    train_firm(SMALL[0], tmp_path, transitions=12, samples=100)
+    assert samples.read_bytes() == stored
+    train_firm(SMALL[0], tmp_path, transitions=12, samples=100, trace_sampling=0.9)
+    assert samples.read_bytes() != stored, "they are of other traces"
     with pytest.raises(ConfigError, match="start"):
         train_firm(SMALL[0], tmp_path / "foreign", transitions=12, samples=100, start=replace(loaded, recipe={}))
     with pytest.raises(ConfigError, match="samples"):
