@@ -60,6 +60,9 @@ class SimulatedCluster(Cluster, Protocol):
         Args:
             anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
                 microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
+
+        Raises:
+            ValueError: wrong shape or values.
         """
         ...
 

@@ -137,7 +137,7 @@ class _Search:
         return Tuned(self.scenario.name, self._agent, self._knob.option, tuple(self._candidates), chosen, config)
 
 
-def with_option(agent: str, option: str, value: float | bool) -> AgentConfig:
+def with_option(agent: str, option: str, value: float | bool | str) -> AgentConfig:
     """A shipped agent with another value of an option of its scaling tier."""
     config = load_agent_config(agent)
     scaling = {**config.options["scaling"], option: value}

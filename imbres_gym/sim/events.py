@@ -112,17 +112,7 @@ class EventCluster:
         self._route()
 
     def inject(self, anomaly: NDArray[np.float64] | None) -> None:
-        """Disturb single containers, as an injector that runs beside them does (iBench; FIRM, OSDI'20).
-
-        Takes effect on CPU bursts and messages that begin from now on, and stays until the next call or `reset`.
-
-        Args:
-            anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
-                microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
-
-        Raises:
-            ValueError: wrong shape or values.
-        """
+        """As `imbres_gym.cluster.SimulatedCluster.inject` says, for CPU bursts and messages that begin from now on."""
         episode = self._now
         episode.anomaly = legal_anomaly(anomaly, episode.ready.shape)
         world = build_world(self._scenario.effects, self._sensitivity, episode.utilisation, episode.anomaly)

@@ -192,9 +192,7 @@ def train_firm_on(scenario: Scenario, settings: Settings, folder: Path) -> Path:
 
 def firm(bundle: Path) -> AgentConfig:
     """Firm with its traces at this scale."""
-    config = load_agent_config(FIRM)
-    scaling = {**config.options["scaling"], "bundle": str(bundle)}
-    return config.model_copy(update={"trace_sampling": TRACED, "options": {**config.options, "scaling": scaling}})
+    return with_option(FIRM, "bundle", str(bundle)).model_copy(update={"trace_sampling": TRACED})
 
 
 def planner(name: str, scaler: str, profile: Path) -> AgentConfig:

@@ -50,7 +50,7 @@ class FluidCluster(MeasuresInPlace):
         self._down = np.array([down for _, down in self._info.pairs], np.int64)
         self._episode: FluidEpisode | None = None
         self._measured = new_measured(self._info, LISTED)
-        self._calls = new_calls(self._kinds)  # room, of which nothing stays
+        self._calls = new_calls(self._kinds) if self.traces else None  # room, of which nothing stays
         self._spans: list[NDArray[np.void]] = []  # of the last interval
         self._shared: Floats | None = None  # `pool_weight` that the measured `pair_share` is of
 
@@ -150,17 +150,7 @@ class FluidCluster(MeasuresInPlace):
             episode.pool_weight = pool_weights(episode.topology.fleet, episode.proportions, episode.ready)
 
     def inject(self, anomaly: Floats | None) -> None:
-        """Disturb single containers, as an injector that runs beside them does (iBench; FIRM, OSDI'20).
-
-        Stays until the next call or `reset`.
-
-        Args:
-            anomaly: (M, H, 4) utilisation of CPU, memory bandwidth, network and LLC [0-1] that the containers of a
-                microservice on a host suffer on top of the host's, which telemetry does not show; None for none.
-
-        Raises:
-            ValueError: wrong shape or values.
-        """
+        """As `imbres_gym.cluster.SimulatedCluster.inject` says, from the next step on."""
         episode = self._now
         episode.anomaly = legal_anomaly(anomaly, episode.ready.shape)
         disturb(episode)
