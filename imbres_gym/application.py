@@ -253,6 +253,10 @@ class Application(StrictModel):
                 calls[call.target] += visits
         return calls
 
+    def has_spans(self, target: str) -> bool:
+        """Whether calls of a microservice (always) or a store (if it is traced) have spans."""
+        return target not in self.stores or self.stores[target].traced
+
     def calls_of_class(self, name: str) -> dict[str, float]:
         """Expected calls of each microservice, of those that are called at all, per request of one class."""
         calls: dict[str, float] = {}

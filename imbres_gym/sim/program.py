@@ -110,7 +110,6 @@ def compile_program(scenario: Scenario) -> Program:
         raise ConfigError(
             f"application {app.name!r}: a stage has {widest} calls, at most {MAX_PARALLEL_CALLS} can run in parallel"
         )
-    stores = app.stores
     return Program(
         node_microservice=np.array([builder.index.get(call.target, -1) for call, _ in calls]),
         node_store_ms=np.array([builder.store_ms(c) for c, _ in calls]),
@@ -123,7 +122,7 @@ def compile_program(scenario: Scenario) -> Program:
         node_repeat=np.array([call.repeat for call, _ in calls]),
         node_probability=np.array([call.probability for call, _ in calls]),
         node_pair=np.array([builder.pair(call, caller) for call, caller in calls]),
-        node_traced=np.array([stores[c.target].traced if c.target in stores else True for c, _ in calls]),
+        node_traced=np.array([app.has_spans(c.target) for c, _ in calls]),
         class_root=np.array(roots),
         class_cdf=np.cumsum([request.share for request in app.request_classes.values()]),
         class_deadline_ms=np.array([request.deadline_ms for request in app.request_classes.values()]),

@@ -36,7 +36,7 @@ class Kinds(NamedTuple):
     child: Ints  # (stages + 1,)
     child_kind: Ints  # -1 for a store
     child_store_ms: Floats
-    child_store_traced: NDArray[np.bool_]
+    child_traced: NDArray[np.bool_]
     child_repeat: Ints
     child_probability: Floats
     edge: Ints  # (K + 1,) range of its edges
@@ -128,7 +128,7 @@ def compile_kinds(scenario: Scenario) -> Kinds:
         child=np.cumsum([0, *(len(stage) for stage in flat)]),
         child_kind=np.array([k for k, _ in children], np.int64),
         child_store_ms=np.array([_store_ms(app, c) for _, c in children], np.float64),
-        child_store_traced=np.array([_store_traced(app, c) for _, c in children], np.bool_),
+        child_traced=np.array([app.has_spans(c.target) for _, c in children], np.bool_),
         child_repeat=np.array([c.repeat for _, c in children], np.int64),
         child_probability=np.array([c.probability for _, c in children], np.float64),
         edge=np.cumsum([0, *(len(of_kind) for of_kind in edges)]),
@@ -177,14 +177,9 @@ def _store_ms(app: Application, call: Call) -> float:
     return store.operations[call.operation] if store else 0.0
 
 
-def _store_traced(app: Application, call: Call) -> bool:
-    store = app.stores.get(call.target)
-    return store is not None and store.traced
-
-
 def _untraced_ms(app: Application, stage: list[tuple[int, Call]]) -> tuple[float, float]:
     """Expected time of a stage, and chance that it is waited for, if none of its calls is traced; else nothing."""
-    if any(kind >= 0 or app.stores[call.target].traced for kind, call in stage):
+    if any(app.has_spans(call.target) for _, call in stage):
         return 0.0, 0.0
     longest = max(_store_ms(app, call) * call.repeat * call.probability for _, call in stage)
     return longest, 1.0 - _prod(1.0 - call.probability for _, call in stage)

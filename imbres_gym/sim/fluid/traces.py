@@ -205,7 +205,7 @@ def time_call(step, calls, i, moment):
         sent, first, after = now, np.inf, -np.inf
         while following < call.end_of_calls and calls[following].child < kinds.child[stage + 1]:
             child, send = calls[following].child, sent
-            traced = kinds.child_kind[child] >= 0 or kinds.child_store_traced[child]
+            traced = kinds.child_traced[child]
             at_client = kinds.client_spans or kinds.child_kind[child] < 0
             while following < call.end_of_calls and calls[following].child == child:
                 calls[following].send = send
