@@ -82,7 +82,8 @@ def run(
         except BrokenPipeError:
             _let_go_of_stdout()
         except KeyboardInterrupt:
-            typer.secho("Stopped; the last line of the journal says how the cluster was left.", err=True)
+            said = 'The line "stop" of the journal says how the cluster was left; without one nothing was changed.'
+            typer.secho(f"Stopped. {said}", err=True)
 
 
 @live.command()

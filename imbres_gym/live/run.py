@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from imbres_gym.agent import Agent, AgentConfig, load_agent_config, make_agent
+from imbres_gym.agent import AgentConfig, load_agent_config, make_agent
 from imbres_gym.config import ConfigError
 from imbres_gym.live.config import LiveConfig
 from imbres_gym.live.journal import Journal
 from imbres_gym.live.metrics import LiveMetrics
 from imbres_gym.live.metrics_server import MetricsServer
+from imbres_gym.live.stop import Stop
+
+REHEARSED_INTERVALS = 3
+REHEARSED_INTERVAL_S = 0.05
+"""Control intervals of the rehearsal and their length [s]: as short as the sources of telemetry answer."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,37 @@ def run_live(run: LiveRun, stream: TextIO) -> None:
         folder = None if run.out is None else _make_folder(run.out)
         if folder is not None:
             streams.append(stack.enter_context((folder / "journal.jsonl").open("a", encoding="utf-8")))
+        stop = stack.enter_context(Stop())
+        if not run.dry_run:
+            _rehearse(run, stop)
         metrics = LiveMetrics(limit_s=max(30.0, 3.0 * run.config.control_interval_s))
         if run.config.metrics_port is not None:
             stack.callback(_serve(run.config.metrics_port, metrics).close)
-        journal = Journal(streams)
-        env = _make_env(run, journal, metrics)
-        ignore_signals = stack.enter_context(_stopped_by_signals())
+        env = _make_env(run, Journal(streams), metrics)
         stack.callback(env.close)
         try:
-            live = env.unwrapped
-            agent = make_agent(run.agent, live.cluster_info, run.config.seed, live.scenario)
-            _play(env, agent, run.config.seed, None if folder is None else folder / "tensorboard")
+            _play(env, run, stop, None if folder is None else folder / "tensorboard")
         finally:
             # Whatever ended the run: a signal that came while the cluster is given back would cut that off.
-            ignore_signals()
+            stop.ignore_signals()
+
+
+def _rehearse(run: LiveRun, stop: Stop) -> None:
+    """Decide a few times without a word and without a change, so that all that a decision takes is compiled.
+
+    That takes half a minute of CPU after an installation, and minutes where CPU is scarce: too long for a controller
+    that leads, whose plans would expire meanwhile. `/healthz` answers only afterwards: a start may take its time.
+    """
+    interval = {"control_interval_s": REHEARSED_INTERVAL_S, "scaling_interval_s": REHEARSED_INTERVAL_S}
+    rehearsal = replace(
+        run,
+        config=run.config.model_copy(update=interval),
+        agent=run.agent.model_copy(update={"scaling_interval_s": None}),
+        dry_run=True,
+        duration_s=REHEARSED_INTERVALS * REHEARSED_INTERVAL_S,
+    )
+    with contextlib.closing(_make_env(rehearsal, Journal(), LiveMetrics())) as env:
+        _play(env, rehearsal, stop, None)
 
 
 def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
@@ -107,47 +126,24 @@ def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
     )
 
 
-def _play(env: Any, agent: Agent, seed: int, logs: Path | None) -> None:
+def _play(env: Any, run: LiveRun, stop: Stop, logs: Path | None) -> None:
     from imbres_gym.live.board import Board
 
-    observation, _ = env.reset(seed=seed)
+    live = env.unwrapped
+    agent = make_agent(run.agent, live.cluster_info, run.config.seed, live.scenario)
+    observation, _ = env.reset(seed=run.config.seed)
     state: Any = None
     first, over = True, False
-    with contextlib.closing(Board(logs, env.unwrapped.cluster_info)) as board:
+    with contextlib.closing(Board(logs, live.cluster_info)) as board:
         while not over:
             before = time.perf_counter()
             action, state = agent.predict(observation, state, np.array([first]), deterministic=True)
             decision_ms = {**getattr(agent, "decision_ms", {}), "total": (time.perf_counter() - before) * 1000.0}
+            stop.check()
             observation, _, terminated, truncated, info = env.step(action)
-            board.add(env.unwrapped.telemetry, info, decision_ms, bool(env.unwrapped.cluster.reasons))
+            stop.check()
+            board.add(live.telemetry, info, decision_ms, bool(live.cluster.reasons))
             first, over = False, terminated or truncated
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[Callable[[], None]]:
-    """Let the first SIGINT or SIGTERM end the run, and later ones not disturb the way out.
-
-    Yields:
-        What ignores both from then on, for a run that ends by itself.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-
-    def ignore() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    def stop(number: int, frame: object) -> None:
-        ignore()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield ignore
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _serve(port: int, metrics: LiveMetrics) -> MetricsServer:

@@ -40,6 +40,11 @@ def running() -> dict[str, str]:
     return found
 
 
+def restarts() -> int:
+    """How often containers of its pods have been started again."""
+    return sum(s["restartCount"] for pod in controller_pod.pods() for s in pod["status"]["containerStatuses"])
+
+
 def leaders() -> list[str]:
     return [name for name, address in running().items() if metrics(address)["imbres_live_leader",] == 1.0]
 
@@ -80,6 +85,8 @@ def test_the_deployment_leads_decides_takes_over_and_leaves_the_cluster_as_found
     took_s = wait_for(lambda: holder(loaded).startswith(f"{other}_"), "the other leads", 60.0)
     again_s = wait_for(lambda: applied(other) > 0.0 and in_force(loaded), "its plans are in force", 60.0)
     tell(f"leading pod deleted: the other leads after {took_s:.0f} s, its plans are in force {again_s:.0f} s later")
+
+    assert restarts() == 0
 
     controller_pod.stop()
     assert plans(loaded) == {}

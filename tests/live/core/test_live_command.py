@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -15,7 +16,9 @@ import pytest
 from live_bed import NAMES, Bed
 from typer.testing import CliRunner, Result
 
+from imbres_gym.agent import make_agent
 from imbres_gym.cli import app
+from imbres_gym.live import run
 
 FAST = {"control_interval_s": 0.05, "scaling_interval_s": 0.1, "agent": "ls-fc"}
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,6 +66,50 @@ def test_a_dry_run_writes_nothing(bed: Bed) -> None:
     assert result.exit_code == 0
     assert {line["outcome"] for line in events(result.stdout) if line["event"] == "decision"} == {"dry-run"}
     assert bed.kubernetes.writes == []
+
+
+def test_a_controller_has_decided_for_itself_before_it_leads(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled at the first decision must not keep one waiting that leads already."""
+    writes_before: list[int] = []
+
+    def watched(*words: Any) -> Any:
+        agent = make_agent(*words)
+        predict = agent.predict
+
+        def watch(*inputs: Any, **options: Any) -> Any:
+            writes_before.append(len(bed.kubernetes.writes))
+            return predict(*inputs, **options)
+
+        monkeypatch.setattr(agent, "predict", watch)
+        return agent
+
+    monkeypatch.setattr(run, "make_agent", watched)
+    result = live(*arguments(bed, "--duration", "0.2s"))
+    decisions = sum(line["event"] == "decision" for line in events(result.stdout))
+    rehearsed = len(writes_before) - decisions
+    assert decisions > 0 and rehearsed >= 2
+    assert set(writes_before[:rehearsed]) == {0} and min(writes_before[rehearsed:]) > 0
+
+
+def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: lost.append(what.exc_type))
+
+    class Compiling:
+        def __init__(self, agent: Any) -> None:
+            self._agent = agent
+
+        def predict(self, *inputs: Any, **options: Any) -> Any:
+            if len(bed.kubernetes.writes) > 0 and not lost:
+                ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))()
+            return self._agent.predict(*inputs, **options)
+
+    monkeypatch.setattr(run, "make_agent", lambda *words: Compiling(make_agent(*words)))
+    result = live(*arguments(bed, "--duration", "10s"))
+    assert lost == [KeyboardInterrupt]
+    lines = events(result.stdout)
+    assert [line["event"] for line in lines] == ["start", "stop"]
+    assert lines[-1]["left"] == "restore"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,14 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 from real_pods import RealPod, real_pod
 
+from scripts.testbed import packages
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs() -> None:
+    """What writes rules is installed before there is a bed, too."""
+    packages.install(packages.RUN)
+
 
 @pytest.fixture
 def pod() -> Iterator[RealPod]:
