@@ -98,10 +98,13 @@ def _rehearse(run: LiveRun, stop: Stop) -> None:
     that leads, whose plans would expire meanwhile. `/healthz` answers only afterwards: a start may take its time.
     """
     interval = {"control_interval_s": REHEARSED_INTERVAL_S, "scaling_interval_s": REHEARSED_INTERVAL_S}
+    options = dict(run.agent.options)
+    if isinstance(table := options.get("table"), dict):  # others read it in Redis: each measurement counts once there
+        options["table"] = {key: value for key, value in table.items() if key != "redis"}
     rehearsal = replace(
         run,
         config=run.config.model_copy(update=interval),
-        agent=run.agent.model_copy(update={"scaling_interval_s": None}),
+        agent=run.agent.model_copy(update={"scaling_interval_s": None, "options": options}),
         dry_run=True,
         duration_s=REHEARSED_INTERVALS * REHEARSED_INTERVAL_S,
     )

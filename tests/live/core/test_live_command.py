@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from live_bed import NAMES, Bed
 from typer.testing import CliRunner, Result
 
-from imbres_gym.agent import make_agent
+from imbres_gym.agent import AgentConfig, load_agent_config, make_agent
 from imbres_gym.cli import app
 from imbres_gym.live import run
 
@@ -89,6 +90,21 @@ def test_a_controller_has_decided_for_itself_before_it_leads(bed: Bed, monkeypat
     rehearsed = len(writes_before) - decisions
     assert decisions > 0 and rehearsed >= 2
     assert set(writes_before[:rehearsed]) == {0} and min(writes_before[rehearsed:]) > 0
+
+
+def test_a_rehearsal_keeps_its_measurements_to_itself(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[dict[str, Any]] = []
+
+    def watched(config: AgentConfig, *words: Any) -> Any:
+        tables.append(config.options["table"])
+        return make_agent(config, *words)
+
+    monkeypatch.setattr(run, "make_agent", watched)
+    options = {**load_agent_config("ls-fc").options, "table": {"redis": "redis://127.0.0.1:1/0", "bins": 10}}
+    agent = bed.folder / "shared.yaml"
+    agent.write_text(yaml.safe_dump({"name": "shared", "options": options}))
+    assert live(*arguments(bed, "--duration", "0.1s", agent=str(agent))).exit_code == 0
+    assert tables == [{"bins": 10}, options["table"]]
 
 
 def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
