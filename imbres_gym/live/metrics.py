@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 
 class Heartbeat:
-    """Whether the controller is alive: it must have beaten within a time.
+    """Whether the controller is alive: it must have beaten within a time, and is not before its first beat.
 
     Args:
         limit_s: longest time between two beats.
@@ -18,7 +19,7 @@ class Heartbeat:
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
         self._clock = clock
-        self._last_s = clock()
+        self._last_s = -math.inf
 
     def beat(self) -> None:
         """The controller is alive now."""

@@ -77,25 +77,26 @@ def run_live(run: LiveRun, stream: TextIO) -> None:
         if folder is not None:
             streams.append(stack.enter_context((folder / "journal.jsonl").open("a", encoding="utf-8")))
         stop = stack.enter_context(Stop())
-        if not run.dry_run:
-            _rehearse(run, stop)
         metrics = LiveMetrics(limit_s=max(30.0, 3.0 * run.config.control_interval_s))
         if run.config.metrics_port is not None:
             stack.callback(_serve(run.config.metrics_port, metrics).close)
         env = _make_env(run, Journal(streams), metrics)
         stack.callback(env.close)
         try:
-            _play(env, run, stop, None if folder is None else folder / "tensorboard")
+            if not run.dry_run:
+                _rehearse(run)
+            _play(env, run, None if folder is None else folder / "tensorboard")
         finally:
             # Whatever ended the run: a signal that came while the cluster is given back would cut that off.
             stop.ignore_signals()
 
 
-def _rehearse(run: LiveRun, stop: Stop) -> None:
-    """Decide a few times without a word and without a change, so that all that a decision takes is compiled.
+def _rehearse(run: LiveRun) -> None:
+    """Decide a few times without a word and without a change, so that what a decision takes is compiled.
 
     That takes half a minute of CPU after an installation, and minutes where CPU is scarce: too long for a controller
-    that leads, whose plans would expire meanwhile. `/healthz` answers only afterwards: a start may take its time.
+    that leads, whose plans would expire meanwhile. Left to the run is what needs more requests than come so soon: a
+    second of compiling at the first change of replica counts.
     """
     interval = {"control_interval_s": REHEARSED_INTERVAL_S, "scaling_interval_s": REHEARSED_INTERVAL_S}
     options = dict(run.agent.options)
@@ -109,7 +110,7 @@ def _rehearse(run: LiveRun, stop: Stop) -> None:
         duration_s=REHEARSED_INTERVALS * REHEARSED_INTERVAL_S,
     )
     with contextlib.closing(_make_env(rehearsal, Journal(), LiveMetrics())) as env:
-        _play(env, rehearsal, stop, None)
+        _play(env, rehearsal, None)
 
 
 def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
@@ -129,7 +130,7 @@ def _make_env(run: LiveRun, journal: Journal, metrics: LiveMetrics) -> Any:
     )
 
 
-def _play(env: Any, run: LiveRun, stop: Stop, logs: Path | None) -> None:
+def _play(env: Any, run: LiveRun, logs: Path | None) -> None:
     from imbres_gym.live.board import Board
 
     live = env.unwrapped
@@ -142,9 +143,7 @@ def _play(env: Any, run: LiveRun, stop: Stop, logs: Path | None) -> None:
             before = time.perf_counter()
             action, state = agent.predict(observation, state, np.array([first]), deterministic=True)
             decision_ms = {**getattr(agent, "decision_ms", {}), "total": (time.perf_counter() - before) * 1000.0}
-            stop.check()
             observation, _, terminated, truncated, info = env.step(action)
-            stop.check()
             board.add(live.telemetry, info, decision_ms, bool(live.cluster.reasons))
             first, over = False, terminated or truncated
 

@@ -7,17 +7,21 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+AGAIN_S = 1.0
+"""Time until a signal that may have been lost is raised again [s]."""
 
 
 class Stop:
     """While it is entered, the first signal raises `KeyboardInterrupt`, and later ones do not disturb the way out.
 
+    It is raised again every second until somebody says that it has arrived, by `ignore_signals` or by leaving: in a
+    callback from C, as a compiler makes them, an exception is lost.
+
     Only a main thread gets signals; in another thread this does nothing.
     """
 
     def __init__(self) -> None:
-        self._wanted = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,24 +32,22 @@ class Stop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.ignore_signals()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def ignore_signals(self) -> None:
         """From now on a signal does nothing: the run is ending anyway."""
-        for number in self._before:
-            signal.signal(number, signal.SIG_IGN)
-
-    def check(self) -> None:
-        """Raise what a signal raised, if that was lost: in a callback from C, as compilers make them, nobody sees it.
-
-        Raises:
-            KeyboardInterrupt: there was a signal.
-        """
-        if self._wanted:
-            raise KeyboardInterrupt
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            _ignore(*SIGNALS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._wanted = True
-        self.ignore_signals()
+        _ignore(signal.SIGINT, signal.SIGTERM)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
         raise KeyboardInterrupt
+
+
+def _ignore(*numbers: signal.Signals) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 from imbres_gym.agent import AgentConfig, load_agent_config, make_agent
 from imbres_gym.cli import app
 from imbres_gym.live import run
+from imbres_gym.telemetry import ClusterInfo
 
 FAST = {"control_interval_s": 0.05, "scaling_interval_s": 0.1, "agent": "ls-fc"}
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,22 +94,48 @@ def test_a_controller_has_decided_for_itself_before_it_leads(bed: Bed, monkeypat
     assert set(writes_before[:rehearsed]) == {0} and min(writes_before[rehearsed:]) > 0
 
 
-def test_a_rehearsal_keeps_its_measurements_to_itself(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables: list[dict[str, Any]] = []
+def test_a_rehearsal_is_short_and_keeps_its_measurements_to_itself(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float, dict[str, Any]]] = []
 
-    def watched(config: AgentConfig, *words: Any) -> Any:
-        tables.append(config.options["table"])
-        return make_agent(config, *words)
+    def watched(config: AgentConfig, info: ClusterInfo, *words: Any) -> Any:
+        seen.append((info.control_interval_s, info.scaling_interval_s, config.options["table"]))
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        return make_agent(config, info, *words)
 
     monkeypatch.setattr(run, "make_agent", watched)
     options = {**load_agent_config("ls-fc").options, "table": {"redis": "redis://127.0.0.1:1/0", "bins": 10}}
     agent = bed.folder / "shared.yaml"
-    agent.write_text(yaml.safe_dump({"name": "shared", "options": options}))
-    assert live(*arguments(bed, "--duration", "0.1s", agent=str(agent))).exit_code == 0
-    assert tables == [{"bins": 10}, options["table"]]
+    agent.write_text(yaml.safe_dump({"name": "shared", "scaling_interval_s": 15, "options": options}))
+    live(*arguments(bed, control_interval_s=5, scaling_interval_s=60, agent=str(agent)))
+    assert seen == [(0.05, 0.05, {"bins": 10}), (5.0, 15.0, options["table"])]
 
 
-def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_has_nothing_to_rehearse(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(run, "make_agent", lambda *words: made.append(words) or make_agent(*words))
+    live(*arguments(bed, "--duration", "0.1s", "--dry-run"))
+    assert len(made) == 1
+
+
+def test_what_is_wrong_is_said_before_the_rehearsal(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "make_agent", lambda *words: pytest.fail("rehearsed"))
+    (bed.folder / "odd.yaml").write_text(yaml.safe_dump({"name": "odd", "scaling_interval_s": 0.07}))
+    with socket.create_server(("", 0)) as taken:
+        results = [
+            live(*arguments(bed, **change))
+            for change in ({"agent": "odd.yaml"}, {"metrics_port": taken.getsockname()[1]})
+        ]
+    assert [result.exit_code for result in results] == [2, 2]
+    assert "scaling_interval_s" in results[0].output
+    assert "metrics_port" in results[1].output
+
+
+@pytest.mark.parametrize("rehearsed", [False, True], ids=["rehearsal", "run"])
+def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, rehearsed: bool
+) -> None:
+    """As in a compiler's callback, in the middle of something that takes longer than anybody would wait."""
     lost: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: lost.append(what.exc_type))
 
@@ -116,16 +144,20 @@ def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(bed: Bed, monke
             self._agent = agent
 
         def predict(self, *inputs: Any, **options: Any) -> Any:
-            if len(bed.kubernetes.writes) > 0 and not lost:
+            if bool(bed.kubernetes.writes) == rehearsed:
                 ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))()
+                time.sleep(20.0)
+                pytest.fail("nobody repeated it")
             return self._agent.predict(*inputs, **options)
 
     monkeypatch.setattr(run, "make_agent", lambda *words: Compiling(make_agent(*words)))
     result = live(*arguments(bed, "--duration", "10s"))
     assert lost == [KeyboardInterrupt]
     lines = events(result.stdout)
-    assert [line["event"] for line in lines] == ["start", "stop"]
-    assert lines[-1]["left"] == "restore"
+    assert [line["event"] for line in lines] == (["start", "stop"] if rehearsed else [])
+    assert not rehearsed or lines[-1]["left"] == "restore"
+    assert bed.plans() == {}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def test_what_happens_is_counted(
 
 def test_health_is_a_recent_control_interval(metrics: LiveMetrics, server: MetricsServer, clock: Clock) -> None:
     metrics.heartbeat = Heartbeat(30.0, clock)
+    assert get(server, "/healthz")[0] == 503  # before the first
+    metrics.heartbeat.beat()
     assert get(server, "/healthz") == (200, "ok\n")
     clock.sleep(31.0)
     assert get(server, "/healthz")[0] == 503
