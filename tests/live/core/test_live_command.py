@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from imbres_gym.agent import AgentConfig, load_agent_config, make_agent
 from imbres_gym.cli import app
 from imbres_gym.live import run
+from imbres_gym.live.stop import SIGNALS
 from imbres_gym.telemetry import ClusterInfo
 
 FAST = {"control_interval_s": 0.05, "scaling_interval_s": 0.1, "agent": "ls-fc"}
@@ -151,13 +152,14 @@ def test_a_signal_that_is_lost_in_a_callback_from_c_ends_the_run(
             return self._agent.predict(*inputs, **options)
 
     monkeypatch.setattr(run, "make_agent", lambda *words: Compiling(make_agent(*words)))
+    before = [signal.getsignal(number) for number in SIGNALS]
     result = live(*arguments(bed, "--duration", "10s"))
     assert lost == [KeyboardInterrupt]
     lines = events(result.stdout)
     assert [line["event"] for line in lines] == (["start", "stop"] if rehearsed else [])
     assert not rehearsed or lines[-1]["left"] == "restore"
     assert bed.plans() == {}
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize(
