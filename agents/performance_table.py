@@ -30,6 +30,11 @@ LAST_BIN = 2**62
 class LatencyTable(Protocol):
     """What the tiers need of a performance table, wherever it is stored. Questions come in batches."""
 
+    @property
+    def target(self) -> float:
+        """CPU utilisation of a container at its maximum load, (0, 1]."""
+        ...
+
     def observe(self, observation: Observation) -> None:
         """Learn from one control interval; the same interval twice is learnt once."""
         ...
@@ -39,7 +44,7 @@ class LatencyTable(Protocol):
         ...
 
     def maximum_load_rps(self, microservice: ArrayLike) -> Floats:
-        """Load of one container at 50 % CPU [1/s]; infinite as long as it is not known."""
+        """Load of one container at the target utilisation [1/s]; infinite as long as it is not known."""
         ...
 
 
@@ -74,6 +79,11 @@ class PerformanceTable:
         self._cpu_seen = np.zeros(count)
         self._ready_before: Ints | None = None
         self._time_s = -math.inf
+
+    @property
+    def target(self) -> float:
+        """CPU utilisation of a container at its maximum load, (0, 1]."""
+        return self._target
 
     def observe(self, observation: Observation) -> None:
         """Store what one control interval shows, for the microservices as a whole and host by host.

@@ -146,6 +146,8 @@ def test_each_service_scales_the_microservices_that_no_slower_one_calls() -> Non
 class ByName:
     """A table that knows microservices by their number, one of which may carry 60 calls/s."""
 
+    target = 0.5
+
     def observe(self, observation: Observation) -> None:
         pass
 
@@ -178,6 +180,37 @@ def test_the_microservices_of_a_service_keep_what_is_theirs() -> None:
     assert decide(50.0) == [4, 9, 4, 8]
 
 
+@pytest.mark.parametrize(
+    ("carried_load", "proportions", "wanted"),
+    [
+        # Ten containers with 500 calls/s: 60 is half a quota, and nine have 56, eight 63.
+        (False, [0.8, 0.2], 9),
+        (True, [0.2, 0.8], 9),  # balanced
+        # One of the first two carries 2.0 times the mean: at its quota, 120, when the mean is 60.
+        (True, [0.4, 0.6], 9),
+        (True, [0.44, 0.56], 10),  # 2.2 times, 55: nine have 56 already
+        (True, [0.8, 0.2], 10),  # four times, 30: too few as it is, but none is added
+    ],
+)
+def test_carried_load_keeps_the_most_loaded_container_below_its_quota(
+    carried_load: bool, proportions: list[float], wanted: int
+) -> None:
+    info = make_info(microservices=4, classes=("one", "other"), called=((1,), (0, 2, 3)))
+    policy = ImbresScaling(scope="service", criterion="table", carried_load=carried_load)
+    policy.reset(info, seed=0)
+    policy.table = ByName()
+    seen = make_observation(
+        info,
+        [[0, 10], [2, 8], [0, 10], [0, 10]],
+        time_s=[60.0],
+        proportions=[[0.0, 1.0], proportions, [0.0, 1.0], [0.0, 1.0]],
+        workload_rps=[100.0, 0.0],
+        load_rps=[[0.0, 0.0], [100.0, 400.0], [0.0, 0.0], [0.0, 0.0]],
+        window_p95_ms=[10.0, 0.0],
+    )
+    assert policy.scale(seen)[1] == wanted
+
+
 def test_services_without_requests_change_nothing() -> None:
     info = make_info(microservices=3, classes=("some", "none"), called=((0,), (1, 2)))
     policy = ImbresScaling(scope="service")
@@ -190,6 +223,8 @@ def test_services_without_requests_change_nothing() -> None:
 
 class Steep:
     """A table by which microservice 1 gains 1.2 times as much from a container as microservice 0."""
+
+    target = 0.5
 
     def observe(self, observation: Observation) -> None:
         pass
