@@ -83,8 +83,7 @@ def run_live(run: LiveRun, stream: TextIO) -> None:
         env = _make_env(run, Journal(streams), metrics)
         stack.callback(env.close)
         try:
-            if not run.dry_run:
-                _rehearse(run)
+            _rehearse(run)
             _play(env, run, None if folder is None else folder / "tensorboard")
         finally:
             # Whatever ended the run: a signal that came while the cluster is given back would cut that off.

@@ -112,13 +112,6 @@ def test_a_rehearsal_is_short_and_keeps_its_measurements_to_itself(bed: Bed, mon
     assert seen == [(0.05, 0.05, {"bins": 10}), (5.0, 15.0, options["table"])]
 
 
-def test_a_dry_run_has_nothing_to_rehearse(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    monkeypatch.setattr(run, "make_agent", lambda *words: made.append(words) or make_agent(*words))
-    live(*arguments(bed, "--duration", "0.1s", "--dry-run"))
-    assert len(made) == 1
-
-
 def test_what_is_wrong_is_said_before_the_rehearsal(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "make_agent", lambda *words: pytest.fail("rehearsed"))
     (bed.folder / "odd.yaml").write_text(yaml.safe_dump({"name": "odd", "scaling_interval_s": 0.07}))
